@@ -1,0 +1,12 @@
+"""Measure how much of a network's nonlinearity is needed, and remove the rest."""
+
+from keras_nladv.callbacks import LinearizationSchedule as LinearizationSchedule
+from keras_nladv.callbacks import PathLengthCallback as PathLengthCallback
+from keras_nladv.callbacks import core_image as core_image
+from keras_nladv.graph import nonlinearity_report as nonlinearity_report
+from keras_nladv.graph import path_length as path_length
+from keras_nladv.graph import register_path_rule as register_path_rule
+from keras_nladv.layers import SparsePReLU as SparsePReLU
+from keras_nladv.regularizers import NonlinearitySparsity as NonlinearitySparsity
+
+__version__ = "0.1.0"

@@ -1,0 +1,102 @@
+import functools
+
+import numpy as np
+
+try:
+    from PIL import Image, ImageDraw, ImageFont
+except ImportError as error:
+    raise ImportError(
+        "Drawing the core of a model needs the package Pillow. Install it with "
+        "`pip install 'keras-nladv[tensorboard]'`."
+    ) from error
+
+TURN = Image.Transpose.ROTATE_270
+
+# The pixels are one byte each: the lower half of the values is units, from linear to nonlinear, the
+# upper half is text on white.
+LINEAR, NONLINEAR, TEXT, WHITE = 0, 127, 128, 255
+COLORS = {LINEAR: (38, 43, 64), NONLINEAR: (255, 183, 27), TEXT: (60, 60, 60), WHITE: (255,) * 3}
+PALETTE = np.stack(
+    [
+        np.interp(range(256), list(COLORS), channel)
+        for channel in zip(*COLORS.values(), strict=True)
+    ],
+    axis=1,
+)
+
+HEIGHT = 480  # of the tallest layer
+WIDTH = 900  # of all layers, if each of them is to be seen
+MARGIN = 12
+LINE = 18
+GAP = 2  # between layers
+NAMED = 40  # more layers have no room for their names
+
+
+def draw_core(activations):
+    """Draws the `core_image` of a list of `keras_nladv.graph.Activation`."""
+    masks = [activation.nonlinear for activation in activations]
+    shares = [
+        _shares(activation, mask) for activation, mask in zip(activations, masks, strict=True)
+    ]
+    counts = [int(mask.sum()) for mask in masks]
+    title = _text(f"{sum(counts)} of {sum(mask.size for mask in masks)} units nonlinear")
+    names, labels = [], []
+    if len(activations) <= NAMED:
+        names = [_text(activation.name).transpose(TURN) for activation in activations]
+        labels = [
+            _text(f"{n}/{mask.size}").transpose(TURN) for n, mask in zip(counts, masks, strict=True)
+        ]
+
+    # Units get whole pixels if there is room, parts of a pixel if not.
+    highest = max(map(len, shares), default=1)
+    scale = HEIGHT // highest or HEIGHT / highest
+    step = int(np.clip(WIDTH // max(len(shares), 1), 6, 30))
+    top = MARGIN + LINE
+    bottom = top + round(scale * highest)
+    below = bottom + GAP + max((label.height for label in labels), default=0)
+    end = below + max((name.height for name in names), default=0)
+    width = max(len(shares) * step, title.width)
+    pixels = np.full((end + MARGIN, MARGIN + width + MARGIN), WHITE, "uint8")
+
+    for i, share in enumerate(shares):
+        height = max(round(scale * len(share)), 1)
+        # The mean share in each pixel, from the integral over all channels below it.
+        ends = np.linspace(0, len(share), height + 1)
+        integral = np.interp(ends, np.arange(len(share) + 1), np.concatenate([[0], share.cumsum()]))
+        brightness = np.diff(integral) * height / len(share)
+        # The root makes a single unit seen in a pixel of many.
+        column = np.rint(np.sqrt(brightness.clip(0, 1)) * NONLINEAR)[::-1]
+        if scale >= 4:
+            column[:: int(scale)] = WHITE
+        start = (top + bottom - height) // 2
+        left = MARGIN + i * step
+        pixels[start : start + height, left : left + step - GAP] = column[:, None]
+
+    image = Image.fromarray(pixels)
+    image.paste(title, (MARGIN, MARGIN - GAP))
+    for i, (label, name) in enumerate(zip(labels, names, strict=True)):
+        left = MARGIN + i * step + (step - GAP - label.width) // 2
+        image.paste(label, (left, bottom + GAP))
+        image.paste(name, (left, below))
+    image.putpalette(PALETTE.astype("uint8").tobytes())
+    return image
+
+
+def _shares(activation, mask):
+    """The nonlinear share of each channel."""
+    shape = np.shape(getattr(activation.layer, "alpha", ()))
+    return mask.reshape(-1, shape[-1] if len(shape) > 1 else mask.size).mean(axis=0)
+
+
+@functools.lru_cache(1000)
+def _text(text):
+    """A line of text. Most of them come back each epoch, and drawing them would take longest."""
+    font = _font()
+    image = Image.new("L", (int(font.getlength(text)) + 8, LINE), WHITE)
+    ImageDraw.Draw(image).text((0, 1), text, TEXT, font)
+    return image
+
+
+@functools.cache
+def _font():
+    return ImageFont.load_default(12)

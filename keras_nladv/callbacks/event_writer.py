@@ -1,0 +1,93 @@
+import io
+import os
+import socket
+import time
+
+import numpy as np
+
+try:
+    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+    from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
+    from tensorboard.summary.writer.record_writer import RecordWriter
+except ImportError as error:
+    raise ImportError(
+        "Writing TensorBoard events (`log_dir`) needs the package tensorboard. Install it with "
+        "`pip install 'keras-nladv[tensorboard]'`."
+    ) from error
+
+BUCKETS = 20
+
+
+class EventWriter:
+    """Writes an event file of TensorBoard, without TensorFlow.
+
+    TensorBoard's own `EventFileWriter` imports TensorFlow where that is installed, and a thread of
+    its own meets the errors of the disk. Here the caller does.
+
+    Args:
+        log_dir: Path of the directory. It is made if need be.
+        step: Integer. What earlier files of the directory hold for this step and later ones is
+            superseded: it belongs to a run that was interrupted.
+
+    Raises:
+        OSError: Like every method, if the file cannot be written.
+    """
+
+    def __init__(self, log_dir, step):
+        os.makedirs(log_dir, exist_ok=True)
+        # TensorBoard reads the files of a directory in the order of their names.
+        name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
+        # Without a buffer nothing is lost with a killed process, and errors come at once.
+        self._file = open(os.path.join(log_dir, name), "xb", buffering=0)  # noqa: SIM115
+        self._records = RecordWriter(self._file)
+        self._write(file_version="brain.Event:2")
+        self._write(step=step, session_log=SessionLog(status=SessionLog.START))
+
+    def write(self, step, scalars, histograms, images):
+        """Writes what belongs to one step.
+
+        Args:
+            step: Integer.
+            scalars: Dict from tags to numbers.
+            histograms: Dict from tags to arrays of finite numbers. Empty ones are left out.
+            images: Dict from tags to `PIL.Image.Image`s.
+        """
+        # TensorBoard knows two forms of each kind. All readers know the older ones: for
+        # `EventAccumulator`, say, the newer ones are no scalars, histograms and images but tensors.
+        summary = Summary()
+        for tag, value in scalars.items():
+            summary.value.add(tag=tag, simple_value=float(value))
+        for tag, values in histograms.items():
+            if values.size:
+                summary.value.add(tag=tag, histo=_histogram(values))
+        for tag, image in images.items():
+            png = io.BytesIO()
+            image.save(png, "PNG")
+            encoded = Summary.Image(
+                width=image.width, height=image.height, encoded_image_string=png.getvalue()
+            )
+            summary.value.add(tag=tag, image=encoded)
+        self._write(step=step, summary=summary)
+
+    def close(self):
+        self._file.close()
+
+    def _write(self, **fields):
+        self._records.write(Event(wall_time=time.time(), **fields).SerializeToString())
+
+
+def _histogram(values):
+    low, high = values.min(), values.max()
+    if low == high:
+        # TensorBoard does not draw buckets without a width.
+        low, high = low - 0.5 / BUCKETS, high + 0.5 / BUCKETS
+    counts, edges = np.histogram(values, BUCKETS, (low, high))
+    return HistogramProto(
+        min=low,
+        max=high,
+        num=values.size,
+        sum=values.sum(),
+        sum_squares=np.square(values).sum(),
+        bucket_limit=edges[1:],
+        bucket=counts,
+    )

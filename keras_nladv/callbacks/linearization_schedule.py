@@ -1,0 +1,159 @@
+import math
+import numbers
+
+import keras
+
+from keras_nladv.graph import nonlinearity_report, path_length
+from keras_nladv.regularizers import NonlinearitySparsity
+
+
+class LinearizationSchedule(keras.callbacks.Callback):
+    r"""Switches the pressure on nonlinear units on, ramps it up, and stops it at a target.
+
+    At the beginning of each epoch it sets the strength $\omega$ of every `NonlinearitySparsity` in
+    the model: 0 before `start_epoch`; then, for `ramp_epochs` epochs, a line that rises by the same
+    step each epoch; `strength` from then on. When a target is reached the strength is 0 from the
+    next epoch to the end. Strengths that regularizers were constructed with are replaced; give them
+    0. Nothing is traced or compiled again.
+
+    The schedule is a function of the epoch and the model, so training can be resumed with
+    `initial_epoch`.
+
+    The strength that was in force during an epoch is added to the logs as `omega`. Callbacks that
+    shall see it, `PathLengthCallback(log_dir=...)` or `keras.callbacks.CSVLogger` say, stand
+    after this one in the list; `History` always sees it.
+
+    Args:
+        strength: Finite float, at least 0. The strength $\omega$ after the ramp.
+        start_epoch: Integer, at least 0. The first epoch with pressure, counted from 0.
+        ramp_epochs: Integer, at least 0. The number of epochs with less than `strength`. With 4,
+            these have 1/5, 2/5, 3/5 and 4/5 of it.
+        target_path_length: `None`, or a float of at least 0. The pressure stops when
+            `keras_nladv.path_length(model)` is not above it.
+        target_nonlinear_units: `None`, or a float in [0, 1]. The pressure stops when the fraction
+            of the model's units that are nonlinear is not above it. Of two targets, the first to
+            be reached counts.
+
+    Raises:
+        ValueError: If an argument is out of range; when training begins, if the model has no
+            `NonlinearitySparsity`, or has one on weights that are not slopes.
+
+    Example:
+
+    >>> model = keras.Sequential(
+    ...     [
+    ...         keras.Input((8,)),
+    ...         keras.layers.Dense(4),
+    ...         SparsePReLU(alpha_regularizer=NonlinearitySparsity(0.0)),
+    ...         keras.layers.Dense(1),
+    ...     ]
+    ... )
+    >>> model.compile("sgd", "mse")
+    >>> schedule = LinearizationSchedule(0.1, start_epoch=1, ramp_epochs=1)
+    >>> history = model.fit(
+    ...     np.ones((16, 8)), np.ones((16, 1)), epochs=4, callbacks=[schedule], verbose=0
+    ... )
+    >>> [round(omega, 4) for omega in history.history["omega"]]
+    [0.0, 0.05, 0.1, 0.1]
+
+    Source: *Nonlinear Advantage*, arXiv 2211.17180, which switches the pressure on early or
+    late. The ramp and the targets are additions.
+    """
+
+    def __init__(
+        self,
+        strength: float,
+        start_epoch: int = 0,
+        ramp_epochs: int = 0,
+        target_path_length: float | None = None,
+        target_nonlinear_units: float | None = None,
+    ):
+        super().__init__()
+        self.strength = _number("strength", strength, math.inf)
+        self.start_epoch = _epochs("start_epoch", start_epoch)
+        self.ramp_epochs = _epochs("ramp_epochs", ramp_epochs)
+        if target_path_length is not None:
+            target_path_length = _number("target_path_length", target_path_length, math.inf)
+        if target_nonlinear_units is not None:
+            target_nonlinear_units = _number("target_nonlinear_units", target_nonlinear_units, 1)
+        self.target_path_length = target_path_length
+        self.target_nonlinear_units = target_nonlinear_units
+
+    def on_train_begin(self, logs=None):
+        self._regularizers = []
+        self._reached = False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+        self._omega = 0.0
+        self._press()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        # With TensorFlow, weights may appear only while the first batch runs.
+        if not self._regularizers and batch > 0:
+            self._press(must_find=True)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if not self._regularizers:
+            self._press(must_find=True)
+        if logs is not None:
+            logs["omega"] = self._omega
+
+    def _press(self, must_find=False):
+        """Sets the strength of this epoch, if the regularizers are there."""
+        model = self.model
+        self._regularizers = self._regularizers or _find_regularizers(model, must_find)
+        if not self._regularizers:
+            return
+        self._reached = self._reached or self._at_target(model)
+        if not self._reached:
+            steps = self._epoch - self.start_epoch + 1
+            self._omega = self.strength * min(max(steps / (self.ramp_epochs + 1), 0.0), 1.0)
+        for regularizer in self._regularizers:
+            regularizer.strength = self._omega
+
+    def _at_target(self, model):
+        if self.target_path_length is not None and path_length(model) <= self.target_path_length:
+            return True
+        return (
+            self.target_nonlinear_units is not None
+            and nonlinearity_report(model).nonlinear_units <= self.target_nonlinear_units
+        )
+
+
+def _find_regularizers(model, must_find):
+    """Every `NonlinearitySparsity` of the model, once."""
+    pressed: dict[NonlinearitySparsity, list[keras.Variable]] = {}
+    for variable in model.trainable_variables:
+        if isinstance(variable.regularizer, NonlinearitySparsity):
+            pressed.setdefault(variable.regularizer, []).append(variable)
+    if must_find and not pressed:
+        raise ValueError(
+            "`LinearizationSchedule` needs a model with nonlinear units that can be pressed. "
+            f"Received: model '{model.name}', which has no trainable weight with a "
+            "`NonlinearitySparsity`. Give its activation layers "
+            "`alpha_regularizer=NonlinearitySparsity(0.0)`."
+        )
+    for variables in pressed.values():
+        if not any(variable.name == "alpha" for variable in variables):
+            raise ValueError(
+                "`NonlinearitySparsity` presses on the slopes `alpha` of activations. Received: "
+                f"model '{model.name}', where one is the regularizer of "
+                f"{', '.join(variable.path for variable in variables)}. Move it to the "
+                "`alpha_regularizer` of `SparsePReLU` or `keras.layers.PReLU` layers."
+            )
+    return list(pressed)
+
+
+def _number(name, value, most):
+    valid = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not valid or not 0 <= float(value) <= most or not math.isfinite(value):
+        wanted = "a finite number of at least 0" if most == math.inf else f"a number in [0, {most}]"
+        raise ValueError(f"`{name}` must be {wanted}. Received: {name}={value!r}")
+    return float(value)
+
+
+def _epochs(name, value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or int(value) < 0:
+        raise ValueError(f"`{name}` must be an integer of at least 0. Received: {name}={value!r}")
+    return int(value)

@@ -1,0 +1,128 @@
+import contextlib
+import numbers
+import os
+import warnings
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_nladv.graph import path_length
+from keras_nladv.graph.path_graph import PathGraph
+
+
+class PathLengthCallback(keras.callbacks.Callback):
+    """Measures after each epoch how nonlinear the model still is.
+
+    It adds to the logs of the epoch `path_length`, the average number of nonlinear units on a path
+    from the input to the output, and `nonlinear_units`, the fraction of units that are nonlinear.
+    `History` records them. Callbacks that shall see them, `keras.callbacks.EarlyStopping` or
+    `ModelCheckpoint` say, stand after this one in the list.
+
+    With `log_dir` it also writes events for TensorBoard, on every backend and without TensorFlow:
+    scalars (everything in the logs when its turn comes, `loss` and metrics included), histograms
+    of the slopes of each layer, and a picture of the nonlinear core. When training is resumed with
+    `initial_epoch` into the same directory, epochs that are trained again replace the old ones.
+    When the directory cannot be written, a warning says so and training goes on.
+
+    Args:
+        log_dir: `None`, or the path of a directory for TensorBoard.
+        unnormalized: Boolean. Whether to add `path_length_unnormalized` to the logs as well.
+
+    Raises:
+        ImportError: If `log_dir` is given and TensorBoard is not installed.
+        ValueError: If `log_dir` is no path; when training begins, if the path length of the model
+            cannot be computed.
+
+    Example:
+
+    >>> model = keras.Sequential(
+    ...     [keras.Input((8,)), keras.layers.Dense(4), SparsePReLU(), keras.layers.Dense(1)]
+    ... )
+    >>> model.compile("sgd", "mse")
+    >>> history = model.fit(
+    ...     np.ones((16, 8)), np.ones((16, 1)), callbacks=[PathLengthCallback()], verbose=0
+    ... )
+    >>> history.history["path_length"], history.history["nonlinear_units"]
+    ([1.0], [1.0])
+
+    Source: *Nonlinear Advantage*, arXiv 2211.17180.
+    """
+
+    def __init__(self, log_dir: str | os.PathLike[str] | None = None, unnormalized: bool = False):
+        super().__init__()
+        self.unnormalized = unnormalized
+        self._log_dir = None
+        if log_dir is not None:
+            if not isinstance(log_dir, (str, os.PathLike)) or not os.fspath(log_dir):
+                raise ValueError(
+                    "`log_dir` must be `None` or the path of a directory. Received: "
+                    f"log_dir={log_dir!r}"
+                )
+            # What these need is not installed with every keras_nladv.
+            from keras_nladv.callbacks.core_drawing import draw_core
+            from keras_nladv.callbacks.event_writer import EventWriter
+
+            self._log_dir = os.fspath(log_dir)
+            self._draw_core, self._EventWriter = draw_core, EventWriter
+        self._writer: Any = None
+
+    def on_train_begin(self, logs=None):
+        self._open = self._log_dir is not None
+        self._checked = False
+        if self.model.built:
+            self._check()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        # Only here it is known at which epoch training begins.
+        if self._open:
+            self._open = False
+            with self._warning_of_errors():
+                self._writer = self._EventWriter(self._log_dir, epoch)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        # With TensorFlow, a model may be built only while the first batch runs.
+        if not self._checked and batch > 0:
+            self._check()
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = {} if logs is None else logs
+        graph = PathGraph.of(self.model)
+        # Reading the slopes takes longest: once for everything.
+        units = graph.activations()
+        logs["path_length"] = graph.path_length(True, units)
+        if self.unnormalized:
+            logs["path_length_unnormalized"] = graph.path_length(False, units)
+        nonlinear = [activation.nonlinear for activation in units]
+        logs["nonlinear_units"] = float(np.concatenate([[], *nonlinear]).mean()) if units else 0.0
+        if self._writer is not None:
+            self._write_events(epoch, logs, units)
+
+    def on_train_end(self, logs=None):
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _check(self):
+        path_length(self.model)
+        self._checked = True
+
+    def _write_events(self, epoch, logs, units):
+        scalars = {tag: value for tag, value in logs.items() if isinstance(value, numbers.Real)}
+        slopes = {f"alpha/{unit.name}": unit.slopes for unit in units if unit.slopes is not None}
+        # A training that diverges shall end as the user wants it to, not with an error here.
+        slopes = {tag: values[np.isfinite(values)] for tag, values in slopes.items()}
+        with self._warning_of_errors():
+            self._writer.write(epoch, scalars, slopes, {"core": self._draw_core(units)})
+
+    @contextlib.contextmanager
+    def _warning_of_errors(self):
+        try:
+            yield
+        except OSError as error:
+            self.on_train_end()
+            warnings.warn(
+                f"`PathLengthCallback` cannot write to log_dir={self._log_dir!r}: {error}. "
+                "Training goes on without events for TensorBoard.",
+                stacklevel=2,
+            )

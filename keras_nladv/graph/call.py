@@ -1,0 +1,189 @@
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from keras_nladv.graph.channel_graph import NO_CHANNEL, ChannelGraph
+from keras_nladv.graph.channels import Channels, compress
+
+if TYPE_CHECKING:
+    from keras_nladv.graph.tracer import Tracer
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a layer or operation, as a path rule sees it.
+
+    A rule reads the arguments, in which `Channels` stand for tensors, and returns the labels of the
+    output (or a list of them), made with the methods below.
+
+    Attributes:
+        operation: The layer or `keras.ops` operation that is called.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+        outputs: List of `keras.KerasTensor`, the outputs' shapes and dtypes.
+        graph: The `ChannelGraph` to add to.
+        name: The call's name for messages, with those of the models it is nested in.
+        tracer: Applies the rules of other layers and functions.
+    """
+
+    operation: keras.Operation
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    outputs: list[keras.KerasTensor]
+    graph: ChannelGraph
+    name: str
+    tracer: "Tracer"
+
+    @property
+    def inputs(self):
+        """The `Channels` among the arguments, in order."""
+        leaves = keras.tree.flatten((self.args, self.kwargs))
+        return [leaf for leaf in leaves if isinstance(leaf, Channels)]
+
+    @property
+    def carrying(self):
+        """The inputs that paths lead through."""
+        return [channels for channels in self.inputs if not channels.is_constant]
+
+    @property
+    def arguments(self):
+        """The arguments by the names of their parameters, in order, without defaults."""
+        signature = inspect.signature(self.operation.call)
+        return signature.bind(*self.args, **self.kwargs).arguments
+
+    @property
+    def first(self):
+        """The first argument, however it was given."""
+        return next(iter(self.arguments.values()))
+
+    @property
+    def rank(self):
+        """The number of axes of the first output, the batch axis included."""
+        return len(self.outputs[0].shape)
+
+    def mixed(self, channels, axis, size, output_axis=None, groups=1):
+        """Labels of new channels that are each fed by all channels of their group.
+
+        Args:
+            channels: `Channels`, the input.
+            axis: The input's axis that is mixed and, with `groups` > 1, divided.
+            size: Number of channels of the output.
+            output_axis: The output's channel axis, `axis` by default.
+            groups: Number of groups of equal size, each mixed by itself.
+
+        Returns:
+            Integer array of labels.
+        """
+        parts = np.array_split(
+            self.along(channels, axis) if groups > 1 else channels.labels, groups
+        )
+        hubs = [self.graph.mix(part) for part in parts]
+        fed = self.graph.fan_out(np.repeat(hubs, size // groups))
+        return self.on_axis(fed, axis if output_axis is None else output_axis)
+
+    def merged(self, operands):
+        """Labels of new channels that are each fed by one channel of every operand.
+
+        Args:
+            operands: List of label arrays that broadcast. Operands of constants do not count.
+
+        Returns:
+            Integer array of labels.
+        """
+        rank = max(labels.ndim for labels in operands)
+        operands = [
+            labels.reshape((1,) * (rank - labels.ndim) + labels.shape) for labels in operands
+        ]
+        operands = [labels for labels in operands if labels.any()] or operands[:1]
+        if len(operands) == 1:
+            return operands[0]
+        shape = np.broadcast_shapes(*(labels.shape for labels in operands))
+        largest = max(operands, key=np.size).shape
+        if shape != largest:
+            # Channels of the operands lie along different axes. Pairing all with all would turn
+            # positions into paths; an operand that cannot be followed counts by its mean.
+            operands = [x if x.shape == largest else self.mean(x) for x in operands]
+        flat = np.stack([np.broadcast_to(labels, largest).ravel() for labels in operands])
+        tuples, inverse = np.unique(flat, axis=1, return_inverse=True)
+        return self.graph.merge(tuples)[inverse].reshape(largest)
+
+    def mean(self, labels):
+        """Labels of one channel fed by all of `labels`, for where channels cannot be followed."""
+        return np.full((1,) * labels.ndim, self.graph.mix(labels))
+
+    def copied(self, labels):
+        """Labels of new channels, one for each that there is, fed by it alone."""
+        distinct, inverse = np.unique(labels, return_inverse=True)
+        return self.graph.fan_out(distinct)[inverse].reshape(labels.shape)
+
+    def along(self, channels, axis):
+        """The channel at each index of an axis, one that mixes where other axes differ too."""
+        labels = np.moveaxis(channels.labels, axis, 0)
+        labels = labels.reshape(len(labels), -1)
+        if labels.shape[1] == 1:
+            vector = labels[:, 0]
+        else:
+            vector = np.array([self.graph.mix(row) for row in labels])
+        size = channels.shape[axis]
+        return np.broadcast_to(vector, size) if len(vector) == 1 and size else vector
+
+    def on_axis(self, vector, axis, rank=None):
+        """Shapes a vector of labels so that it lies along one axis of the output."""
+        shape = [1] * (self.rank if rank is None else rank)
+        shape[axis] = len(vector)
+        return vector.reshape(shape)
+
+    def contracted(self, labels, axes, keepdims=False):
+        """Labels after a reduction: what lay along `axes` is mixed into one channel."""
+        axes = tuple(axis % labels.ndim for axis in axes)
+        kept = [1 if axis in axes else size for axis, size in enumerate(labels.shape)]
+        if kept != list(labels.shape):
+            rows = np.moveaxis(labels, axes, range(len(axes))).reshape(-1, np.prod(kept))
+            labels = np.array([self.graph.mix(column) for column in rows.T]).reshape(kept)
+        return labels if keepdims else labels.squeeze(axes)
+
+    def rearranged(self):
+        """Labels of the outputs of an operation that only moves elements: it moves the labels."""
+
+        def to_labels(leaf):
+            return leaf.full_labels().astype("int32") if isinstance(leaf, Channels) else leaf
+
+        args, kwargs = keras.tree.map_structure(to_labels, (self.args, self.kwargs))
+        try:
+            moved = keras.tree.flatten(self.operation(*args, **kwargs))
+        except Exception:
+            # Sizes that are not known: the channels cannot be followed.
+            everything = np.concatenate([channels.labels.ravel() for channels in self.carrying])
+            hub = self.graph.mix(everything)
+            return [np.full((1,) * len(output.shape), hub) for output in self.outputs]
+        # Padding with negative numbers is padding with a constant, too.
+        return [
+            compress(np.maximum(keras.ops.convert_to_numpy(labels), 0).astype("int64"))
+            for labels in moved
+        ]
+
+    def apply(self, operation, channels, output):
+        """Labels of the output of another layer or operation that is called on `channels`."""
+        return self.tracer.apply(operation, (channels,), {}, [output], self.name)[0].labels
+
+    def activated(self, labels, activation, units):
+        """Labels of new channels behind an activation.
+
+        Args:
+            labels: Integer array, those of the input.
+            activation: An `Activation`, the units.
+            units: Integer array that broadcasts with `labels`: the unit that each element meets.
+
+        Returns:
+            Integer array of the shape of `labels`: an activation never changes what a channel is.
+        """
+        index = self.tracer.register(activation)
+        fed = self.copied(labels)
+        pairs = np.stack([part.ravel() for part in np.broadcast_arrays(fed, units)])
+        pairs, elements = np.unique(pairs[:, pairs[0] != NO_CHANNEL], axis=1, return_counts=True)
+        shares = elements / np.bincount(pairs[0], elements)[pairs[0]]
+        self.graph.visit(pairs[0], index, pairs[1], shares)
+        return fed

@@ -1,0 +1,328 @@
+"""Which Keras layer follows which path rule."""
+
+import string
+
+import keras
+import numpy as np
+from keras import layers
+
+from keras_nladv.graph.channel_graph import NO_CHANNEL
+from keras_nladv.graph.channels import Channels
+from keras_nladv.graph.rules import (
+    activated,
+    activates,
+    merges,
+    mixed_operands,
+    passes,
+    rules_for,
+)
+from keras_nladv.layers.sparse_prelu import SparsePReLU
+
+
+def applies_activation(call):
+    channels = call.first
+    return with_activation(call, channels.labels)
+
+
+def with_activation(call, labels):
+    """Labels behind the `activation` of the layer, a layer or a function."""
+    activation = call.operation.activation
+    output = call.outputs[0]
+    channels = Channels(labels, tuple(output.shape), output.dtype)
+    if isinstance(activation, keras.Operation):
+        return call.apply(activation, channels, output)
+    return call.tracer.apply_function(activation, channels, call)
+
+
+def sparse_prelu(call):
+    channels = call.first
+    layer, rank = call.operation, len(channels.shape)
+    if not layer.built and layer.granularity != "element":
+        # Inside `Dense(activation=...)` it has no weights before the model runs. Those of an
+        # "element" depend on sizes that may only be assumed here.
+        layer.build(channels.shape)
+    size = layer.nonlinear.size
+    units = np.arange(size)
+    if layer.granularity == "channel":
+        units = call.on_axis(units, layer.axis, rank)
+    else:
+        units = units.reshape(
+            (1, *channels.shape[1:]) if layer.granularity == "element" else (1,) * rank
+        )
+    name = getattr(layer.activation, "__name__", type(layer.activation).__name__)
+    return activated(call, channels, f"SparsePReLU({name})", units, size)
+
+
+def prelu(call):
+    channels = call.first
+    shape = tuple(call.operation.alpha.shape)
+    units = np.arange(np.prod(shape)).reshape((1, *shape))
+    return activated(call, channels, "PReLU", units, units.size)
+
+
+def channels_axis(call):
+    return 1 if call.operation.data_format == "channels_first" else -1
+
+
+def dense(call):
+    channels = call.first
+    return with_activation(call, call.mixed(channels, -1, call.operation.units))
+
+
+def conv(call):
+    channels = call.first
+    layer = call.operation
+    groups = getattr(layer, "groups", 1)
+    return with_activation(
+        call, call.mixed(channels, channels_axis(call), layer.filters, groups=groups)
+    )
+
+
+def depthwise_conv(call):
+    return with_activation(call, depthwise(call))
+
+
+def depthwise(call):
+    channels = call.first
+    axis = channels_axis(call)
+    fed = call.along(channels, axis).repeat(call.operation.depth_multiplier)
+    return call.on_axis(call.graph.fan_out(fed), axis)
+
+
+def separable_conv(call):
+    channels = call.first
+    between = Channels(depthwise(call), channels.shape, channels.dtype)
+    return with_activation(call, call.mixed(between, channels_axis(call), call.operation.filters))
+
+
+def einsum_dense(call):
+    kernel = tuple(call.operation.kernel.shape)
+    return with_activation(call, einsum(call, call.operation.equation, [*call.args, kernel]))
+
+
+def einsum(call, equation, operands):
+    """Labels of an Einstein sum of `Channels` and of shapes of constants.
+
+    What is summed with a constant is mixed, and the constant's new indices are new channels.
+    Indices that it shares with the output make groups; positions, which it does not know, are not
+    told apart. Several tensors are operands, like those of a product.
+    """
+    ranks = [
+        len(operand.shape if isinstance(operand, Channels) else operand) for operand in operands
+    ]
+    terms, output = explicit_equation(equation, ranks)
+    sizes: dict[str, int] = {}
+    carrying = []
+    for operand, term in zip(operands, terms):
+        if not isinstance(operand, Channels):
+            sizes.update(zip(term, operand))
+        elif not operand.is_constant:
+            carrying.append((operand.labels, term))
+    parts = []
+    for labels, term in carrying:
+        new = {letter for letter in output if letter in sizes and letter not in term}
+        mixing = sizes and (new or any(letter not in output for letter in term))
+        shared = set(output) if len(carrying) > 1 or not mixing else set(output) & set(sizes)
+        labels = call.contracted(
+            labels,
+            [axis for axis, letter in enumerate(term) if letter not in shared],
+            keepdims=True,
+        )
+        present = [letter for letter in output if letter in term]
+        labels = np.einsum(f"{term}->{''.join(present)}", labels)
+        known = dict(zip(present, labels.shape))
+        labels = labels.reshape([known.get(letter, 1) for letter in output])
+        if mixing:
+            shape = [sizes[letter] if letter in new else known.get(letter, 1) for letter in output]
+            labels = np.broadcast_to(labels, shape)
+            labels = call.graph.fan_out(labels.ravel()).reshape(shape)
+        parts.append(labels)
+    return call.merged(parts)
+
+
+def explicit_equation(equation, ranks):
+    """Splits an equation into the letters of its terms and output, with letters for ellipses."""
+    inputs, output = equation.replace(" ", "").split("->")
+    terms = inputs.split(",")
+    spare = [letter for letter in string.ascii_letters if letter not in equation]
+    free = [rank - len(term) + 3 if "." in term else 0 for term, rank in zip(terms, ranks)]
+    letters = "".join(spare[: max(free)])
+    terms = [
+        term.replace("...", letters[len(letters) - count :]) for term, count in zip(terms, free)
+    ]
+    return terms, output.replace("...", letters)
+
+
+def embedding(call):
+    """The positions of a sequence of ids are one channel, not as many as there are positions."""
+    channels = call.first
+    if call.arguments.get("reverse") is True:
+        return call.mixed(channels, -1, call.outputs[0].shape[-1])
+    source = np.array([channels.labels[channels.labels > 0][0]])
+    return call.on_axis(call.graph.fan_out(source.repeat(call.outputs[0].shape[-1])), -1)
+
+
+def attention(call):
+    """Query, key and value, each projected and thereby mixed, are operands of equal weight."""
+    query, value, key = (call.arguments.get(name) for name in ("query", "value", "key"))
+    outputs = [mixed_operands(call, [query, value if key is None else key, value])]
+    # The scores, if they are returned, and the cache tell no channels apart.
+    hub = call.graph.mix(np.concatenate([query.labels.ravel(), value.labels.ravel()]))
+    return outputs + [np.full((1,) * len(scores.shape), hub) for scores in call.outputs[1:]]
+
+
+def attention_without_weights(call):
+    """Query, key and value are operands, channel by channel."""
+    query, value, *key = call.first
+    outputs = [call.merged([query.labels, (key or [value])[0].labels, value.labels])]
+    return outputs + [call.mean(query.labels) for _ in call.outputs[1:]]
+
+
+def self_attention(call):
+    """An attention layer whose query, key and value are all made of its first argument."""
+    outputs = [mixed_operands(call, [call.first] * 3)]
+    hub = call.graph.mix(call.first.labels)
+    return outputs + [np.full((1,) * len(cache.shape), hub) for cache in call.outputs[1:]]
+
+
+def concatenate(call):
+    axis = call.operation.axis % call.rank
+    operands = [
+        x
+        if isinstance(x, Channels)
+        else Channels(np.zeros((1,) * np.ndim(x), int), np.shape(x), "")
+        for x in call.first
+    ]
+    varies = {a for x in operands for a, size in enumerate(x.labels.shape) if size > 1}
+    if varies and axis not in varies:
+        return call.merged([x.labels for x in operands])
+    parts = []
+    seen: set[int] = set()
+    for x in operands:
+        # A channel that is concatenated with itself is two channels from there on.
+        labels = x.labels if seen.isdisjoint(x.labels.flat) else call.copied(x.labels)
+        seen.update(set(x.labels.flat) - {NO_CHANNEL})
+        shape = list(labels.shape)
+        shape[axis] = x.shape[axis] or shape[axis]
+        parts.append(np.broadcast_to(labels, shape))
+    others = np.broadcast_shapes(*((*p.shape[:axis], 1, *p.shape[axis + 1 :]) for p in parts))
+    return np.concatenate(
+        [np.broadcast_to(p, (*others[:axis], p.shape[axis], *others[axis + 1 :])) for p in parts],
+        axis,
+    )
+
+
+def global_pooling(call):
+    channels = call.first
+    layer = call.operation
+    rank = len(channels.shape)
+    axes = range(2, rank) if layer.data_format == "channels_first" else range(1, rank - 1)
+    return call.contracted(channels.labels, axes, layer.keepdims)
+
+
+def dot(call):
+    return call.merged([call.mean(x.labels).reshape((1,) * call.rank) for x in call.carrying])
+
+
+def rearranges(call):
+    return call.rearranged()
+
+
+def wrapped(call):
+    channels = call.first
+    return call.apply(call.operation.layer, channels, call.outputs[0])
+
+
+def time_distributed(call):
+    channels = call.first
+    inner = Channels(
+        call.contracted(channels.labels, (1,)),
+        channels.shape[:1] + channels.shape[2:],
+        channels.dtype,
+    )
+    output = call.outputs[0]
+    output = keras.KerasTensor(output.shape[:1] + output.shape[2:], output.dtype)
+    return np.expand_dims(call.apply(call.operation.layer, inner, output), 1)
+
+
+rules_for(applies_activation, layers.Activation)
+rules_for(activates, layers.ReLU, layers.LeakyReLU, layers.ELU)
+rules_for(sparse_prelu, SparsePReLU)
+rules_for(prelu, layers.PReLU)
+rules_for(dense, layers.Dense)
+rules_for(einsum_dense, layers.EinsumDense)
+rules_for(
+    conv,
+    *(layers.Conv1D, layers.Conv2D, layers.Conv3D),
+    *(layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose),
+)
+rules_for(depthwise_conv, layers.DepthwiseConv1D, layers.DepthwiseConv2D)
+rules_for(separable_conv, layers.SeparableConv1D, layers.SeparableConv2D)
+rules_for(embedding, layers.Embedding, layers.ReversibleEmbedding)
+rules_for(attention, layers.MultiHeadAttention, layers.GroupQueryAttention)
+rules_for(attention_without_weights, layers.Attention, layers.AdditiveAttention)
+rules_for(
+    merges,
+    *(layers.Add, layers.Subtract, layers.Average, layers.Maximum, layers.Minimum, layers.Multiply),
+)
+rules_for(concatenate, layers.Concatenate)
+rules_for(dot, layers.Dot)
+rules_for(rearranges, layers.Flatten, layers.Reshape, layers.Permute, layers.RepeatVector)
+rules_for(wrapped, layers.SpectralNormalization)
+rules_for(time_distributed, layers.TimeDistributed)
+rules_for(
+    passes,
+    *(layers.BatchNormalization, layers.LayerNormalization, layers.GroupNormalization),
+    *(layers.RMSNormalization, layers.UnitNormalization, layers.Normalization, layers.Rescaling),
+    *(layers.Dropout, layers.AlphaDropout, layers.GaussianDropout, layers.GaussianNoise),
+    *(layers.SpatialDropout1D, layers.SpatialDropout2D, layers.SpatialDropout3D),
+    *(layers.ActivityRegularization, layers.Identity, layers.Masking, layers.Softmax),
+    *(layers.MaxPooling1D, layers.MaxPooling2D, layers.MaxPooling3D),
+    *(layers.AveragePooling1D, layers.AveragePooling2D, layers.AveragePooling3D),
+    *(layers.AdaptiveMaxPooling1D, layers.AdaptiveMaxPooling2D, layers.AdaptiveMaxPooling3D),
+    *(layers.AdaptiveAveragePooling1D, layers.AdaptiveAveragePooling2D),
+    layers.AdaptiveAveragePooling3D,
+    *(layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D),
+    *(layers.Cropping1D, layers.Cropping2D, layers.Cropping3D),
+    *(layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D),
+    *(layers.Resizing, layers.CenterCrop, layers.RandomCrop, layers.RandomFlip),
+    *(layers.RandomRotation, layers.RandomTranslation, layers.RandomZoom, layers.RandomShear),
+    *(layers.RandomBrightness, layers.RandomContrast, layers.RandomErasing),
+)
+rules_for(
+    global_pooling,
+    *(layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D, layers.GlobalAveragePooling3D),
+    *(layers.GlobalMaxPooling1D, layers.GlobalMaxPooling2D, layers.GlobalMaxPooling3D),
+)
+
+NO_UNITS = ("linear", "softmax", "log_softmax", "sparsemax")
+UNITS = (
+    *("relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "threshold"),
+    *("sigmoid", "sparse_sigmoid", "hard_sigmoid", "log_sigmoid", "hard_silu", "softplus"),
+    *("tanh", "hard_tanh", "tanh_shrink", "hard_shrink", "soft_shrink", "softsign"),
+    *("sparse_plus", "squareplus", "exponential"),
+)
+rules_for(passes, *(getattr(keras.activations, name) for name in NO_UNITS))
+rules_for(activates, *(getattr(keras.activations, name) for name in UNITS))
+
+# Layers and functions of keras-hub, by name: it need not be installed.
+rules_for(attention, "keras_hub>CachedMultiHeadAttention")
+rules_for(
+    self_attention,
+    *("keras_hub>BloomAttention", "keras_hub>FalconAttention", "keras_hub>GPTNeoXAttention"),
+    *("keras_hub>CachedGemmaAttention", "keras_hub>CachedGemma3Attention"),
+    *("keras_hub>GptOssAttention", "keras_hub>LlamaAttention", "keras_hub>Phi3Attention"),
+    *("keras_hub>CachedMistralAttention", "keras_hub>CachedMixtralAttention"),
+    *("keras_hub>QwenAttention", "keras_hub>QwenMoeAttention", "keras_hub>Qwen3Attention"),
+    *("keras_hub>Qwen3MoeAttention", "keras_hub>SmolLM3Attention"),
+)
+rules_for(
+    passes,
+    *("keras_hub>RMSNormalization", "keras_hub>LlamaLayerNorm", "keras_hub>T5LayerNorm"),
+    *("keras_hub>MistralLayerNormalization", "keras_hub>MixtralLayerNormalization"),
+    *("keras_hub>QwenLayerNorm", "keras_hub>QwenMoeLayerNorm", "keras_hub>Qwen3LayerNorm"),
+    *("keras_hub>Qwen3MoeLayerNorm", "keras_hub>Phi3LayerNorm"),
+    "keras_hub>GptOssLayerNormalization",
+    *("keras_hub>RotaryEmbedding", "keras_hub>SmolLM3RotaryEmbedding"),
+)
+rules_for(activates, "keras_hub>gelu_approximate")

@@ -1,0 +1,142 @@
+"""Which operation of `keras.ops` follows which path rule.
+
+Operations have no public classes; they are told by the names of their classes. Those that are
+missing here are unknown on purpose: `exp`, `sqrt` or `power` are as often part of a normalization,
+which does not count, as they are an activation.
+"""
+
+import keras
+import numpy as np
+
+from keras_nladv.graph.channels import Channels
+from keras_nladv.graph.layer_rules import concatenate, einsum, rearranges
+from keras_nladv.graph.rules import activates, constant, fixed_activation, merges, passes
+
+
+def operands(call):
+    """The arguments of a call, with the shapes of the constants among them."""
+    return [x if isinstance(x, Channels) else tuple(np.shape(x)) for x in call.args]
+
+
+def extremum(call):
+    """The larger or smaller of two tensors merges them; with a constant it is a ReLU."""
+    if is_discrete(call):
+        return constant(call)
+    if len(call.carrying) > 1:
+        return merges(call)
+    (channels,) = call.carrying
+    return fixed_activation(call, channels, type(call.operation).__name__.lower())
+
+
+def quotient(call):
+    """Division by a constant passes."""
+    return passes(call) if isinstance(call.args[0], Channels) and len(call.carrying) == 1 else None
+
+
+def matmul(call):
+    left, right = operands(call)
+    ranks = [len(x.shape) if isinstance(x, Channels) else len(x) for x in (left, right)]
+    equation = "...ij,...jk->...ik"
+    if ranks[0] == 1:
+        equation = "j,...jk->...k"
+    elif ranks[1] == 1:
+        equation = "...ij,j->...i"
+    return einsum(call, equation, [left, right])
+
+
+def einsum_operation(call):
+    return einsum(call, call.operation.subscripts, operands(call))
+
+
+def conv(call):
+    channels, kernel = call.first, tuple(np.shape(call.args[1]))
+    axis = convolution_axis(call)
+    return call.mixed(channels, axis, kernel[-1], groups=channels.shape[axis] // kernel[-2])
+
+
+def depthwise_conv(call):
+    axis = convolution_axis(call)
+    fed = call.along(call.args[0], axis).repeat(np.shape(call.args[1])[-1])
+    return call.on_axis(call.graph.fan_out(fed), axis)
+
+
+def convolution_axis(call):
+    data_format = call.operation.data_format or keras.config.image_data_format()
+    return 1 if data_format == "channels_first" else -1
+
+
+def reduction(call):
+    channels = call.first
+    axes = call.operation.axis
+    if axes is None:
+        axes = range(len(channels.shape))
+    axes = [axes] if isinstance(axes, int) else axes
+    return call.contracted(channels.labels, axes, call.operation.keepdims)
+
+
+def choice(call):
+    """Where a mask of constants chooses, both values are operands; a mask of values is unknown."""
+    condition = call.args[0]
+    masked = isinstance(condition, Channels) and not condition.is_constant
+    return None if masked else merges(call)
+
+
+def comparison(call):
+    """Comparing ids makes masks, through which no path leads; comparing values is unknown."""
+    return constant(call) if is_discrete(call) else None
+
+
+def is_discrete(call):
+    """Whether all that a call gets are ids or masks."""
+    return all("int" in x.dtype or x.dtype == "bool" for x in call.carrying)
+
+
+def lookup(call):
+    """Taking rows of a constant by ids is an embedding."""
+    if isinstance(call.args[0], Channels):
+        return call.rearranged()
+    ids = call.carrying[0]
+    source = np.array([ids.labels[ids.labels > 0][0]])
+    size = call.outputs[0].shape[-1]
+    return call.on_axis(call.graph.fan_out(source.repeat(size)), -1)
+
+
+def dot_product_attention(call):
+    return call.merged([call.arguments[name].labels for name in ("query", "key", "value")])
+
+
+RULES = {
+    activates: (
+        "Relu Relu6 LeakyRelu Elu Selu Celu Gelu Silu HardSilu Threshold Tanh HardTanh TanhShrink "
+        "Sigmoid SparseSigmoid HardSigmoid LogSigmoid Softplus Softsign SparsePlus Squareplus "
+        "SoftShrink HardShrink"
+    ),
+    passes: (
+        "Cast SaturateCast ConvertToTensor StopGradient Copy Negative NanToNum Identity Softmax "
+        "LogSoftmax Sparsemax Normalize BatchNorm LayerNorm RMSNorm MaxPool AveragePool "
+        "AdaptiveMaxPool AdaptiveAveragePool Resize PadImages CropImages"
+    ),
+    merges: "Add Subtract Multiply Average",
+    extremum: "Maximum Minimum Fmax Fmin",
+    quotient: "Divide TrueDivide DivideNoNan",
+    matmul: "Matmul",
+    einsum_operation: "Einsum",
+    conv: "Conv",
+    depthwise_conv: "DepthwiseConv",
+    reduction: "Mean Sum Max Min Amax Amin",
+    choice: "Where",
+    comparison: (
+        "Equal NotEqual Greater GreaterEqual Less LessEqual LogicalAnd LogicalOr LogicalNot "
+        "LogicalXor Any All Isclose Isnan Isinf Isfinite IsIn Argmax Argmin"
+    ),
+    constant: "OnesLike ZerosLike FullLike EmptyLike Size Ndim",
+    lookup: "Take OneHot",
+    concatenate: "Concatenate",
+    dot_product_attention: "DotProductAttention",
+    rearranges: (
+        "Reshape Transpose Moveaxis Swapaxes Squeeze ExpandDims GetItem Split ArraySplit Unstack "
+        "Stack Flip Fliplr Flipud Roll Repeat Tile BroadcastTo Pad Ravel Rot90 Diagonal Slice "
+        "SliceUpdate Hstack Vstack Dstack Hsplit Vsplit Rearrange DepthToSpace SpaceToDepth"
+    ),
+}
+OPERATION_RULES = {name: rule for rule, names in RULES.items() for name in names.split()}

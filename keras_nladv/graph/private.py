@@ -1,0 +1,124 @@
+"""The one place that reads Keras' private graph attributes.
+
+Keras has no public way to walk the graph of a Functional model or of a symbolic run. What is read
+here: `KerasTensor._keras_history`, `Operation._inbound_nodes`, the fields of a node, and the list
+of a layer's sublayers.
+"""
+
+import warnings
+from contextlib import contextmanager
+
+import keras
+
+from keras_nladv.layers.sparse_prelu import SparsePReLU
+
+
+def nodes_between(inputs, outputs):
+    """Lists the calls that lead from `inputs` to `outputs`.
+
+    Args:
+        inputs: List of `KerasTensor`s at which the walk stops.
+        outputs: List of `KerasTensor`s.
+
+    Returns:
+        List of Keras nodes in topological order. A node has `operation`, `arguments` (with
+        `keras_tensors` and `fill_in`) and `outputs`.
+    """
+    known = {id(tensor) for tensor in inputs}
+    ordered, stack = [], list(reversed(outputs))
+    # An explicit stack: the graphs are deeper than Python's recursion limit.
+    while stack:
+        tensor = stack[-1]
+        history = getattr(tensor, "_keras_history", None)
+        if id(tensor) in known or history is None or history.operation is None:
+            stack.pop()
+            continue
+        node = history.operation._inbound_nodes[history.node_index]
+        missing = [
+            source
+            for source in node.arguments.keras_tensors
+            if id(source) not in known and getattr(source, "_keras_history", None) is not None
+        ]
+        if missing:
+            stack.extend(missing)
+            continue
+        stack.pop()
+        known.update(id(output) for output in node.outputs)
+        ordered.append(node)
+    return ordered
+
+
+def is_functional(operation):
+    """Whether `operation` is a model whose graph of layers is what a call of it computes."""
+    if isinstance(operation, keras.Sequential):
+        return bool(operation.built and operation.outputs)
+    functional = keras.src.models.functional.Functional
+    return isinstance(operation, functional) and type(operation).call is functional.call
+
+
+def is_keras_operation(operation):
+    """Whether `operation` is one of `keras.ops`, as against a layer or a user's own operation."""
+    return type(operation).__module__.startswith("keras.src.ops.")
+
+
+def sublayers(layer):
+    """All layers inside `layer`, at any depth, `layer` itself first."""
+    return layer._flatten_layers()
+
+
+@contextmanager
+def symbolic_run(layer):
+    """Keeps a symbolic run of a layer's `call` from leaving traces on the layers inside it.
+
+    Its warnings are left out: the layer has been called before and has said the same then.
+    Attention layers inside accept all arguments of their `call` while it lasts: those of keras-hub
+    have more than the `compute_output_spec` that they inherit from `MultiHeadAttention`.
+    """
+    layers = sublayers(layer)
+    marks = [(len(each._inbound_nodes), len(each._outbound_nodes)) for each in layers]
+    patched = [each for each in layers if isinstance(each, keras.layers.MultiHeadAttention)]
+    for each in patched:
+        each.__dict__["compute_output_spec"] = _spec_from_call(each)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for each in patched:
+            del each.__dict__["compute_output_spec"]
+        for each, (inbound, outbound) in zip(layers, marks):
+            del each._inbound_nodes[inbound:]
+            del each._outbound_nodes[outbound:]
+
+
+def _spec_from_call(layer):
+    return lambda *args, **kwargs: keras.Operation.compute_output_spec(layer, *args, **kwargs)
+
+
+@contextmanager
+def watched(activations, note):
+    """Calls `note(activation, inputs)` whenever one of `activations` is applied."""
+    patched = []
+    for activation in activations:
+        layer = activation.layer
+        # A fused activation is watched where the layer calls it, others are layers themselves.
+        fused = hasattr(layer, "activation") and not isinstance(layer, SparsePReLU)
+        attribute = "activation" if fused else "call"
+        patched.append((layer, attribute, layer.__dict__.get(attribute)))
+        layer.__dict__[attribute] = _noting(activation, getattr(layer, attribute), note)
+    try:
+        yield
+    finally:
+        for layer, attribute, original in patched:
+            if original is None:
+                del layer.__dict__[attribute]
+            else:
+                layer.__dict__[attribute] = original
+
+
+def _noting(activation, function, note):
+    def noting(inputs, *args, **kwargs):
+        note(activation, inputs)
+        return function(inputs, *args, **kwargs)
+
+    return noting

@@ -1,0 +1,1 @@
+from keras_nladv.layers.sparse_prelu import SparsePReLU as SparsePReLU

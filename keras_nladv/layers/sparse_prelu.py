@@ -1,0 +1,227 @@
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+GRANULARITIES = ("channel", "layer", "element")
+NO_UNITS = ("linear", "softmax", "log_softmax", "sparsemax", "glu")
+
+# Values of the weight `side`: where a slope stood relative to 1 after the last step. 0 before the
+# first step, 1 below, -1 above, and FROZEN. That one is large because optimizers change weights
+# without gradient too, by decay and by averaging: one step later an average with a momentum of up
+# to 0.999 is already beyond what it can be of other values. It is exact in float16 and bfloat16.
+FROZEN = 2.0**14
+NEAR_FROZEN = 1.5
+
+
+@keras.saving.register_keras_serializable(package="keras_nladv")
+class SparsePReLU(keras.layers.Layer):
+    r"""An activation whose units can be made linear, one by one.
+
+    It computes
+
+    $$f(x) = \alpha x + (1 - \alpha)\,\phi(x)$$
+
+    with a trainable slope $\alpha$ per unit and a base activation $\phi$. For the default,
+    $\phi = \mathrm{relu}$, this is $x$ for $x \ge 0$ and $\alpha x$ for $x < 0$. Slopes start at 0,
+    where $f = \phi$: putting the layer where a ReLU was changes nothing. At $\alpha = 1$ the unit
+    is linear.
+
+    **Freezing.** A unit becomes linear when an optimizer step brings its slope nearer to 1 than
+    `linear_threshold`, or carries it across 1. From that step on its slope is exactly 1 and never
+    leaves 1, whatever momentum is left in the optimizer; saving and loading keep it so. The paper
+    knows the threshold only. The second case is added because large steps jump over the window:
+    FINDINGS (see `benchmarks/freezing.py`).
+
+    What freezes units are the constraints of the layer's weights, so training has to use a Keras
+    optimizer. `Ftrl` computes weights anew from sums of gradients; with it, only the threshold
+    applies. An optimizer that averages weights (`use_ema=True`) leaves averages in `alpha`; the
+    layer computes with 1 where a unit is frozen all the same, see `slopes`. To free a unit by hand,
+    assign 0 to its `side` as well as the new slope to its `alpha`.
+
+    Args:
+        axis: Integer, the axis of the channels. The batch axis, 0, is not allowed. Only used with
+            `granularity="channel"`.
+        granularity: What has a slope of its own: `"channel"` (shared over every other axis, which
+            may have unknown sizes), `"layer"` (one slope) or `"element"` (one for each feature;
+            needs known sizes).
+        linear_threshold: Float in [0, 1). A unit with $|1 - \alpha|$ below it is linear.
+        alpha_initializer: Initializer of the slopes.
+        alpha_regularizer: Regularizer of the slopes, usually `keras_nladv.NonlinearitySparsity`.
+        alpha_constraint: Constraint of the slopes, applied before units are frozen.
+        activation: The base activation $\phi$, a pointwise function or its name.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+
+    Input shape:
+        Any, with the batch axis first.
+
+    Output shape:
+        That of the input.
+
+    Raises:
+        ValueError: If an argument is out of range, if the input lacks `axis`, or if a size that is
+            needed for the slopes is unknown.
+
+    Example:
+
+    >>> layer = SparsePReLU(alpha_initializer=keras.initializers.Constant(0.5))
+    >>> keras.ops.convert_to_numpy(layer(np.array([[-2.0, 3.0]]))).tolist()
+    [[-1.0, 3.0]]
+    >>> layer.nonlinear.tolist()
+    [True, True]
+
+    Source: *Nonlinear Advantage*, arXiv 2211.17180.
+    """
+
+    def __init__(
+        self,
+        axis: int = -1,
+        granularity: str = "channel",
+        linear_threshold: float = 0.01,
+        alpha_initializer: keras.Initializer | str = "zeros",
+        alpha_regularizer: keras.Regularizer | str | None = None,
+        alpha_constraint: Callable[..., Any] | str | None = None,
+        activation: Callable[..., Any] | str = "relu",
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        if isinstance(axis, bool) or not isinstance(axis, int) or axis == 0:
+            raise ValueError(
+                f"`axis` must be an integer other than 0, the batch axis. Received: axis={axis!r}"
+            )
+        if granularity not in GRANULARITIES:
+            raise ValueError(
+                f"`granularity` must be one of {GRANULARITIES}. Received: "
+                f"granularity={granularity!r}"
+            )
+        if not isinstance(linear_threshold, (int, float)) or not 0 <= linear_threshold < 1:
+            raise ValueError(
+                "`linear_threshold` must be a number from 0 up to, but not including, 1. "
+                f"Received: linear_threshold={linear_threshold!r}"
+            )
+        self.axis = axis
+        self.granularity = granularity
+        self.linear_threshold = linear_threshold
+        self.alpha_initializer = keras.initializers.get(alpha_initializer)
+        self.alpha_regularizer = keras.regularizers.get(alpha_regularizer)
+        self.alpha_constraint = keras.constraints.get(alpha_constraint)
+        self.activation = keras.activations.get(activation)
+        if getattr(self.activation, "__name__", None) in NO_UNITS:
+            raise ValueError(
+                "`activation` must be a nonlinear function that is applied pointwise. Received: "
+                f"activation={activation!r}"
+            )
+        # Asked here because `keras.RematScope` wraps `self.activation` while the layer is called.
+        self._is_relu = self.activation is keras.activations.relu
+        self.supports_masking = True
+
+    def build(self, input_shape):
+        rank = len(input_shape)
+        if self.granularity == "channel":
+            if not -rank < self.axis < rank:
+                raise ValueError(
+                    f"`axis` must be an axis of the input other than the batch axis. Received: "
+                    f"axis={self.axis} for an input of shape {tuple(input_shape)}"
+                )
+            shape = (input_shape[self.axis],)
+            # Sizes that broadcast the slopes along the channel axis.
+            self._broadcast_shape = shape + (1,) * (rank - 1 - self.axis % rank)
+            # An axis that is counted from the end fits inputs of several ranks.
+            ranks = {"ndim": rank} if self.axis > 0 else {"min_ndim": 1 - self.axis}
+            input_spec = keras.InputSpec(axes={self.axis: shape[0]}, **ranks)
+        else:
+            shape = tuple(input_shape[1:]) if self.granularity == "element" else ()
+            self._broadcast_shape = shape
+            input_spec = keras.InputSpec(shape=(None, *shape)) if shape else None
+        if None in shape:
+            raise ValueError(
+                f'`granularity="{self.granularity}"` needs known sizes for its slopes. Received: '
+                f"an input of shape {tuple(input_shape)} with axis={self.axis}. Give the sizes to "
+                '`keras.Input`, or use `granularity="layer"`.'
+            )
+        self.input_spec = input_spec
+        self.alpha = self.add_weight(
+            name="alpha",
+            shape=shape,
+            initializer=self.alpha_initializer,
+            regularizer=self.alpha_regularizer,
+            constraint=self._pin,
+        )
+        # Which side of 1 each slope is on has to be known inside the optimizer's step, where
+        # momentum would move a frozen slope. On JAX only the variables that the optimizer updates
+        # are visible there, so this is one of them, with a gradient of 0 and a constraint.
+        self.side = self.add_weight(
+            name="side", shape=shape, initializer="zeros", constraint=self._follow
+        )
+
+    def _pin(self, alpha):
+        """The constraint of `alpha`: slopes that are, or just became, linear are 1."""
+        if self.alpha_constraint is not None:
+            alpha = self.alpha_constraint(alpha)
+        alpha, side = ops.convert_to_tensor(alpha), ops.convert_to_tensor(self.side)
+        distance = 1.0 - alpha
+        linear = (
+            (side > NEAR_FROZEN)
+            | (ops.abs(distance) < self.linear_threshold)
+            | (distance * side < 0)
+        )
+        return ops.where(linear, ops.ones_like(distance), alpha)
+
+    def _follow(self, _):
+        """The constraint of `side`. It runs after that of `alpha`, the weight built before it."""
+        distance = 1.0 - ops.convert_to_tensor(self.alpha)
+        return ops.where(distance == 0, FROZEN, ops.sign(distance))
+
+    def call(self, inputs):
+        # A frozen slope is 1 and has no gradient. `sign`, whose derivative is 0, gives `side` the
+        # gradient without which optimizers warn.
+        alpha, side = ops.convert_to_tensor(self.alpha), ops.convert_to_tensor(self.side)
+        alpha = ops.where(side > NEAR_FROZEN, ops.sign(side), alpha)
+        # Nor has a slope that is linear from the start, or it would leave 1 in the first step.
+        alpha = ops.where(
+            ops.abs(1.0 - alpha) < self.linear_threshold, ops.stop_gradient(alpha), alpha
+        )
+        alpha = ops.reshape(alpha, self._broadcast_shape)
+        outputs = self.activation(inputs)
+        if self._is_relu:
+            # The same function; exact for x >= 0, and with a gradient of 1 at x = 0 and alpha = 1.
+            return outputs + alpha * (inputs - outputs)
+        return alpha * inputs + (1.0 - alpha) * outputs
+
+    @property
+    def slopes(self):
+        """NumPy array of the shape of `alpha`: the slopes that the layer computes with.
+
+        They are the values of `alpha`, except after training with an optimizer that averages
+        weights (`use_ema=True`): it leaves averages in `alpha`, and frozen slopes stay 1.
+        """
+        if not self.built:
+            raise ValueError(
+                f"The units of layer '{self.name}' are not known before it is built. Call it, or "
+                "the model it is part of, on data first."
+            )
+        frozen = ops.convert_to_numpy(self.side.value) > NEAR_FROZEN
+        return np.where(frozen, 1.0, ops.convert_to_numpy(self.alpha.value))
+
+    @property
+    def nonlinear(self):
+        """NumPy bool array of the shape of `alpha`: True where the unit is still nonlinear."""
+        distance = np.abs(1.0 - self.slopes)
+        return ~((distance == 0) | (distance < self.linear_threshold))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "axis": self.axis,
+            "granularity": self.granularity,
+            "linear_threshold": self.linear_threshold,
+            "alpha_initializer": keras.initializers.serialize(self.alpha_initializer),
+            "alpha_regularizer": keras.regularizers.serialize(self.alpha_regularizer),
+            "alpha_constraint": keras.constraints.serialize(self.alpha_constraint),
+            "activation": keras.activations.serialize(self.activation),
+        }

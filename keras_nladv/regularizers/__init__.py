@@ -1,0 +1,3 @@
+from keras_nladv.regularizers.nonlinearity_sparsity import (
+    NonlinearitySparsity as NonlinearitySparsity,
+)

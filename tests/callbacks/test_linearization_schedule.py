@@ -1,0 +1,219 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_nladv import LinearizationSchedule, NonlinearitySparsity, PathLengthCallback, SparsePReLU
+
+RATE = 0.1
+
+
+def pressed():
+    return SparsePReLU(alpha_regularizer=NonlinearitySparsity(0.0))
+
+
+def make_model(*layers, units=3):
+    """A model whose data give slopes no gradient: only the regularizer moves them."""
+    model = keras.Sequential([keras.Input((units,)), *layers])
+    model.compile(keras.optimizers.SGD(RATE), "mse")
+    return model
+
+
+def fit(model, *callbacks, units=3, batch_size=8, **kwargs):
+    """Trains with one batch an epoch, by default."""
+    data = np.ones((8, units))
+    history = model.fit(
+        data, data, batch_size=batch_size, verbose=0, callbacks=list(callbacks), **kwargs
+    )
+    return history.history
+
+
+def pressed_slope(strengths):
+    """What SGD makes of a slope of 0, one step for each strength."""
+    slope = 0.0
+    for strength in strengths:
+        if slope < 1:
+            slope += RATE * strength * 0.5 / np.sqrt(1 - slope)
+        if slope > 0.99:
+            slope = 1.0
+    return slope
+
+
+@pytest.mark.parametrize(
+    ("start_epoch", "ramp_epochs", "strengths"),
+    [
+        (0, 0, [0.6, 0.6, 0.6, 0.6, 0.6, 0.6]),
+        (2, 0, [0, 0, 0.6, 0.6, 0.6, 0.6]),
+        (1, 2, [0, 0.2, 0.4, 0.6, 0.6, 0.6]),
+        (0, 11, [0.05, 0.1, 0.15, 0.2, 0.25, 0.3]),
+        (9, 2, [0, 0, 0, 0, 0, 0]),
+    ],
+)
+def test_strengths(start_epoch, ramp_epochs, strengths):
+    layer = pressed()
+    schedule = LinearizationSchedule(0.6, start_epoch, ramp_epochs)
+    history = fit(make_model(layer), schedule, epochs=6)
+    np.testing.assert_allclose(history["omega"], strengths, rtol=1e-6)
+    np.testing.assert_allclose(layer.slopes, pressed_slope(strengths), rtol=1e-5)
+
+
+def test_strength_of_the_constructor_is_replaced():
+    layer = SparsePReLU(alpha_regularizer=NonlinearitySparsity(5.0))
+    fit(make_model(layer), LinearizationSchedule(0.6, start_epoch=2), epochs=2)
+    np.testing.assert_array_equal(layer.slopes, 0)
+    assert layer.alpha_regularizer.strength == 0
+
+
+def test_resumed_training_goes_on_where_it_was():
+    whole, resumed = pressed(), pressed()
+    history = fit(make_model(whole), LinearizationSchedule(0.6, 1, 3), epochs=6)
+    model = make_model(resumed)
+    first = fit(model, LinearizationSchedule(0.6, 1, 3), epochs=3)
+    second = fit(model, LinearizationSchedule(0.6, 1, 3), initial_epoch=3, epochs=6)
+    assert history["omega"] == first["omega"] + second["omega"]
+    np.testing.assert_array_equal(whole.slopes, resumed.slopes)
+
+
+@pytest.mark.parametrize(
+    "target", [{"target_path_length": 0.5}, {"target_nonlinear_units": 1 / 3 + 1e-9}]
+)
+def test_pressure_stops_for_good_at_a_target(target):
+    # Of the slopes 0.9, 0.5, 0.0 the first two become linear, one after the other.
+    slopes = [0.9, 0.5, 0.0]
+    layer = SparsePReLU(
+        alpha_initializer=lambda shape, dtype: keras.ops.cast(slopes, dtype),
+        alpha_regularizer=NonlinearitySparsity(0.0),
+    )
+    model = make_model(layer)
+    schedule = LinearizationSchedule(0.6, **target)
+    history = fit(model, schedule, PathLengthCallback(), epochs=20)
+    reached = np.array(history["path_length"]) < 0.4
+    assert 1 < np.sum(reached) < 18
+    stopped = np.concatenate([[False], reached[:-1]])
+    np.testing.assert_allclose(history["omega"], np.where(stopped, 0, 0.6), rtol=1e-6)
+    assert layer.alpha_regularizer.strength == 0
+    assert layer.nonlinear.tolist() == [False, False, True]
+    # Resumed after the target was reached, without knowing that.
+    history = fit(model, LinearizationSchedule(0.6, **target), initial_epoch=20, epochs=22)
+    assert history["omega"] == [0, 0]
+
+
+def test_target_that_is_met_from_the_start():
+    history = fit(make_model(pressed()), LinearizationSchedule(0.6, target_path_length=1), epochs=2)
+    assert history["omega"] == [0, 0]
+
+
+def test_shared_regularizer_and_shared_layer():
+    regularizer = NonlinearitySparsity(0.0)
+    first, second = SparsePReLU(alpha_regularizer=regularizer), pressed()
+    third = SparsePReLU(alpha_regularizer=regularizer)
+    history = fit(make_model(first, second, third, second), LinearizationSchedule(0.3), epochs=2)
+    np.testing.assert_allclose(history["omega"], [0.3, 0.3])
+    assert regularizer.strength == pytest.approx(0.3)
+    assert second.alpha_regularizer.strength == pytest.approx(0.3)
+
+
+def test_stock_prelu():
+    layer = keras.layers.PReLU(alpha_regularizer=NonlinearitySparsity(0.0))
+    fit(make_model(layer), LinearizationSchedule(0.6, start_epoch=1), epochs=3)
+    np.testing.assert_allclose(
+        keras.ops.convert_to_numpy(layer.alpha), pressed_slope([0, 0.6, 0.6]), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("batch_size", [8, 4])
+@pytest.mark.parametrize("kind", ["functional", "not built", "subclassed"])
+def test_units_inside_another_layer(kind, batch_size):
+    # With TensorFlow, these have no weights before the first batch has run.
+    layer = pressed()
+    dense = keras.layers.Dense(3, activation=layer, kernel_initializer="identity")
+
+    class Subclassed(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = dense
+
+        def call(self, inputs):
+            return self.dense(inputs)
+
+    model = {
+        "functional": lambda: keras.Sequential([keras.Input((3,)), dense]),
+        "not built": lambda: keras.Sequential([dense]),
+        "subclassed": Subclassed,
+    }[kind]()
+    model.compile(keras.optimizers.SGD(RATE), "mse")
+    history = fit(model, LinearizationSchedule(0.6, ramp_epochs=1), epochs=3, batch_size=batch_size)
+    np.testing.assert_allclose(history["omega"], [0.3, 0.6, 0.6], rtol=1e-6)
+    assert layer.alpha_regularizer.strength == pytest.approx(0.6)
+    # At most one batch ran before the schedule found the regularizer.
+    steps = 8 // batch_size
+    strengths = np.repeat([0.3, 0.6, 0.6], steps)
+    expected = [pressed_slope(strengths), pressed_slope(strengths[1:])]
+    assert np.isclose(layer.slopes[0], expected, rtol=1e-5).any()
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() == "torch", reason="torch traces nothing, every step runs Python code"
+)
+def test_nothing_is_traced_again():
+    traces, counts = [], []
+
+    def loss(targets, outputs):
+        traces.append(1)
+        return keras.ops.mean(keras.ops.square(targets - outputs))
+
+    count = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: counts.append(len(traces)))
+    model = make_model(pressed())
+    model.compile(keras.optimizers.SGD(RATE), loss)
+    history = fit(model, LinearizationSchedule(0.6, 2, 2), count, epochs=6, batch_size=2)
+    assert len(set(history["omega"])) == 4
+    # All traces are made in the first of the epochs, which has four batches.
+    assert 0 < counts[0] < 4
+    assert len(set(counts)) == 1
+
+
+def test_no_units_to_press():
+    model = make_model(SparsePReLU(), keras.layers.Dense(3))
+    with pytest.raises(ValueError, match=r"alpha_regularizer=NonlinearitySparsity\(0\.0\)"):
+        fit(model, LinearizationSchedule(0.1), epochs=3)
+
+
+def test_no_units_to_press_in_a_subclassed_model():
+    class Subclassed(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(3, "relu")
+
+        def call(self, inputs):
+            return self.dense(inputs)
+
+    model = Subclassed()
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match=r"no trainable weight with a `NonlinearitySparsity`"):
+        fit(model, LinearizationSchedule(0.1), epochs=3, batch_size=2)
+
+
+def test_weights_that_are_no_slopes():
+    kernel = keras.layers.Dense(3, kernel_regularizer=NonlinearitySparsity(0.0), name="wrong")
+    with pytest.raises(ValueError, match=r"wrong/kernel\. Move it to the `alpha_regularizer`"):
+        fit(make_model(kernel, pressed()), LinearizationSchedule(0.1))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("strength", value) for value in (-0.1, np.inf, np.nan, "0.1", None, True, [0.1])],
+        *[("start_epoch", value) for value in (-1, 1.5, 2.0, "3", None, True)],
+        *[("ramp_epochs", value) for value in (-1, 0.5, "3", None, False)],
+        *[("target_path_length", value) for value in (-0.1, np.inf, np.nan, "1", True)],
+        *[("target_nonlinear_units", value) for value in (-0.1, 1.01, np.nan, "1", True)],
+    ],
+)
+def test_bad_arguments(name, value):
+    with pytest.raises(ValueError, match=rf"`{name}` must be .* Received: {name}="):
+        LinearizationSchedule(**{"strength": 0.1, name: value})
+
+
+def test_numpy_arguments():
+    schedule = LinearizationSchedule(np.float32(0.5), np.int64(1), np.int64(2), np.float64(1), 1)
+    history = fit(make_model(pressed()), schedule, epochs=1)
+    assert history["omega"] == [0]
