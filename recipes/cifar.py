@@ -1,0 +1,302 @@
+"""Trains a convolutional network, presses its units to linear, and reports the core that is left.
+
+    python recipes/cifar.py --backend jax --dataset digits
+
+First the network is trained as usual. From `--start-epoch` on, `NonlinearitySparsity` presses the
+slopes of its `SparsePReLU` activations to 1, where they are linear, until few nonlinear units are
+left; in the epochs that remain the network recovers. With `--start-epoch 0` the pressure is there
+from the beginning.
+
+The run directory holds config.json, history.csv, summary.json, report.txt, core.png, training.png,
+the final network model.keras, TensorBoard's events in tensorboard/, and what `--resume` needs.
+"""
+
+import dataclasses
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from common.config import (
+    Count,
+    Number,
+    RecipeError,
+    RunConfig,
+    plain_errors,
+    read_config,
+    require,
+    show_errors_plainly,
+)
+from common.images import load
+
+
+@dataclasses.dataclass
+class Config(RunConfig):
+    """Train a network, press its units to linear, and report the core that stays nonlinear.
+
+    Small data sets are those with less than 10,000 images to train on. config.json in the run
+    directory holds every option as it was used.
+    """
+
+    # cifar10, cifar100, fashion_mnist, mnist, digits (of scikit-learn, no download), the path of
+    # an .npz file with x_train, y_train, x_test and y_test, or auto: cifar10 if it can be had,
+    # else the digits.
+    dataset: str = "auto"
+    # resnet20, resnet32, resnet56, resnet110, or another depth 6n + 2; plain20, ...: the same
+    # without shortcuts; mobilenet: a small network of inverted residuals.
+    model: str = "resnet20"
+    # Factor of all numbers of channels.
+    width: float = 1.0
+    # What has a slope of its own.
+    granularity: Literal["channel", "layer", "element"] = "channel"
+    # Number of epochs, before and after the start of linearization. Default: 100; 25 for small
+    # data.
+    epochs: Count = None
+    # Number of epochs before linearization starts. Default: 2/5 of all.
+    start_epoch: Count = None
+    # Number of epochs in which the pressure grows to --strength. Default: a quarter of those that
+    # are left.
+    ramp_epochs: Count = None
+    # The pressure, omega. Default: 0.0015; 0.015 for small data.
+    strength: Number = None
+    # The pressure stops after the epoch in which the average path length falls to this.
+    target_path_length: Number = None
+    # The pressure stops after the epoch in which the share of nonlinear units falls to this.
+    # Default: 0.3, or no such target with --target-path-length.
+    target_nonlinear_units: Number = None
+    # Number of images in a step. Default: 128; 64 for small data.
+    batch_size: Count = None
+    # sgd has Nesterov momentum 0.9 and weight decay 5e-4, adamw weight decay 0.05.
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    # The highest learning rate: it falls to 0 on a cosine until linearization starts, and again
+    # from there to the end. Default: 0.1 for sgd, else 0.001.
+    learning_rate: Number = None
+    # Shift the images at random, and mirror those of cifar10, cifar100 and fashion_mnist.
+    augment: Annotated[bool, tyro.conf.arg(help_behavior_hint="(default: --augment)")] = True
+    # Why `dataset` is not what was asked for.
+    dataset_note: tyro.conf.Suppress[str | None] = None
+
+    def __post_init__(self):
+        if self.dataset.endswith(".npz"):
+            self.dataset = os.path.abspath(self.dataset)
+
+
+# ---- What to do. Nothing is written before all of it is known to be right.
+
+show_errors_plainly()
+config = read_config(Config)
+if config.resume and Path(config.run_dir, "summary.json").exists():
+    print(f"The run is finished already.\n\n{Path(config.run_dir, 'report.txt').read_text()}")
+    sys.exit()
+
+data = load(config.dataset)
+if data.note:
+    config.dataset, config.dataset_note = data.name, data.note
+
+small = len(data.x_train) < 10_000
+if config.epochs is None:
+    config.epochs = 25 if small else 100
+if config.start_epoch is None:
+    config.start_epoch = config.epochs * 2 // 5
+if config.ramp_epochs is None:
+    config.ramp_epochs = max(config.epochs - config.start_epoch, 0) // 4
+if config.strength is None:
+    config.strength = 0.015 if small else 0.0015
+if config.target_nonlinear_units is None and config.target_path_length is None:
+    config.target_nonlinear_units = 0.3
+if config.batch_size is None:
+    config.batch_size = 64 if small else 128
+if config.learning_rate is None:
+    config.learning_rate = 0.1 if config.optimizer == "sgd" else 0.001
+if config.run_dir is None:
+    config.run_dir = time.strftime("runs/cifar-%Y%m%d-%H%M%S")
+require(config, seed=0, epochs=1, start_epoch=0, ramp_epochs=0, batch_size=1)
+require(config, width=0, strength=0, learning_rate=0)
+require(config, target_path_length=0, target_nonlinear_units=0)
+if config.batch_size > len(data.x_train):
+    raise RecipeError(
+        f"--batch-size must be at most {len(data.x_train)}, the number of images to train on. "
+        f"Received: {config.batch_size}"
+    )
+
+import keras
+from common.batches import Batches
+from common.convnets import convnet
+from common.plots import plot_training
+from common.run import Progress, Run, versions
+
+from keras_nladv import (
+    LinearizationSchedule,
+    PathLengthCallback,
+    core_image,
+    nonlinearity_report,
+    path_length,
+)
+
+keras.utils.set_random_seed(config.seed)
+with plain_errors("--precision"):
+    keras.config.set_dtype_policy(config.precision)
+
+# ---- The network.
+
+sample = data.x_train[:: len(data.x_train) // 10_000 + 1].astype("float64")
+model = convnet(
+    config.model,
+    input_shape=data.x_train.shape[1:],
+    classes=data.classes,
+    width=config.width,
+    granularity=config.granularity,
+    mean=sample.mean(axis=(0, 1, 2)),
+    variance=sample.var(axis=(0, 1, 2)),
+)
+if config.optimizer == "sgd":
+    optimizer = keras.optimizers.SGD(momentum=0.9, nesterov=True, weight_decay=5e-4)
+elif config.optimizer == "adamw":
+    optimizer = keras.optimizers.AdamW(weight_decay=0.05)
+else:
+    optimizer = keras.optimizers.Adam()
+# Kernels alone decay: not biases and BatchNorm, as usual, and not the weights of SparsePReLU, whose
+# slopes decay would pull back to ReLU.
+optimizer.exclude_from_weight_decay([v for v in model.trainable_variables if v.name != "kernel"])
+model.compile(
+    optimizer=optimizer,
+    loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    metrics=[
+        "accuracy",
+        # The loss without the pressure.
+        keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="cross_entropy"),
+    ],
+)
+before = nonlinearity_report(model)
+path_length_before = path_length(model)
+path_length_unnormalized_before = path_length(model, normalized=False)
+
+# ---- The run.
+
+run = Run(config)
+run.restore(model)
+height, width, channels = data.x_train.shape[1:]
+if config.dataset_note:
+    print(f"{'!' * 100}\n{config.dataset_note}\n{'!' * 100}\n")
+print(
+    f"data     {config.dataset}: {len(data.x_train):,} images to train on, {len(data.x_test):,} to "
+    f"test, {height}x{width}x{channels}, {data.classes} classes\n"
+    f"network  {config.model}: {model.count_params():,} parameters, {before.units:,} nonlinear "
+    f"units, average path length {path_length_before:.2f}\n"
+    f"backend  {config.backend}, {config.precision}\n"
+    f"output   {run.path}\n"
+)
+
+
+def learning_rate(epoch, _):
+    """A cosine for each phase, so that each ends with a network that has settled."""
+    first, end = 0, config.start_epoch
+    if epoch >= config.start_epoch:
+        first, end = config.start_epoch, config.epochs
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (epoch - first) / (end - first)))
+
+
+batches = Batches(
+    data.x_train,
+    data.y_train,
+    config.batch_size,
+    config.seed,
+    shift=config.augment,
+    mirror=config.augment and config.dataset in ("cifar10", "cifar100", "fashion_mnist"),
+)
+# Batches of one size, if possible: JAX compiles for each size.
+test_batches = math.ceil(len(data.x_test) / 512)
+model.fit(
+    batches,
+    epochs=config.epochs,
+    initial_epoch=run.epochs,
+    shuffle=False,  # The batches are shuffled.
+    validation_data=(data.x_test.astype("float32"), data.y_test),
+    validation_batch_size=math.ceil(len(data.x_test) / test_batches),
+    verbose=0,
+    callbacks=[
+        batches.epochs(),
+        keras.callbacks.LearningRateScheduler(learning_rate),
+        LinearizationSchedule(
+            config.strength,
+            start_epoch=config.start_epoch,
+            ramp_epochs=config.ramp_epochs,
+            target_path_length=config.target_path_length,
+            target_nonlinear_units=config.target_nonlinear_units,
+        ),
+        PathLengthCallback(run.path / "tensorboard"),
+        Progress(
+            run,
+            {
+                "cross_entropy": ("loss", "{:.4f}"),
+                "accuracy": ("accuracy", "{:.2%}"),
+                "val_accuracy": ("test", "{:.2%}"),
+                "path_length": ("path length", "{:.2f}"),
+                "nonlinear_units": ("nonlinear", "{:.1%}"),
+                "omega": ("omega", "{:.2g}"),
+            },
+        ),
+    ],
+)
+
+# ---- The results.
+
+after = nonlinearity_report(model)
+accuracy_before = None  # Linearization from the start: there is nothing to compare with.
+if config.start_epoch > 0:
+    accuracy_before = run.history[min(config.start_epoch, config.epochs) - 1]["val_accuracy"]
+summary = {
+    "accuracy_before": accuracy_before,
+    "accuracy_after": run.history[-1]["val_accuracy"],
+    "path_length_before": path_length_before,
+    "path_length": path_length(model),
+    "path_length_unnormalized": path_length(model, normalized=False),
+    "units": after.units,
+    "nonlinear_units": after.nonlinear_units,
+    "nonlinear_operations_before": before.operations,
+    "nonlinear_operations": after.operations,
+    "per_layer": after.rows,
+    "dataset": config.dataset,
+    "dataset_note": config.dataset_note,
+    "backend": config.backend,
+    "model": config.model,
+    "parameters": model.count_params(),
+    "epochs": config.epochs,
+    "seed": config.seed,
+    "seconds": run.seconds,
+    "versions": versions(),
+}
+rows = [
+    ("", "before", "after"),
+    (
+        "test accuracy",
+        "-" if accuracy_before is None else f"{accuracy_before:.2%}",
+        f"{summary['accuracy_after']:.2%}",
+    ),
+    ("average path length", f"{path_length_before:.2f}", f"{summary['path_length']:.2f}"),
+    (
+        "  every path counted once",
+        f"{path_length_unnormalized_before:.2f}",
+        f"{summary['path_length_unnormalized']:.2f}",
+    ),
+    ("nonlinear units", f"{before.nonlinear:,}", f"{after.nonlinear:,}"),
+    ("  of all units", f"{before.nonlinear_units:.1%}", f"{after.nonlinear_units:.1%}"),
+    ("nonlinear operations", f"{before.operations:,}", f"{after.operations:,}"),
+]
+title = (
+    f"{config.model} on {config.dataset}, {config.backend}, seed {config.seed}, {config.epochs} "
+    f"epochs in {run.seconds:.0f} s"
+)
+table = "\n".join(f"{name:26}{old:>14}{new:>14}" for name, old, new in rows)
+note = f"{config.dataset_note}\n\n" if config.dataset_note else ""
+report = f"{after}\n\n{title}\n\n{table}\n\n{note}Everything is in {run.path}\n"
+
+run.save("core.png", core_image(model).save)
+run.save("training.png", plot_training(run.history, config.start_epoch, title).savefig)
+run.save("model.keras", model.save)
+run.write("report.txt", report)
+run.write_json("summary.json", summary)
+print(f"\n{report}")

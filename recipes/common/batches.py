@@ -1,0 +1,66 @@
+"""Batches of images for training."""
+
+import keras
+import numpy as np
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches in an order, and with an augmentation, that the seed and the epoch alone decide.
+
+    A run that is resumed sees what it would have seen. The images that are left when all batches
+    are full wait for another epoch.
+
+    Give `fit` the callback `batches.epochs()` and `shuffle=False`: left to itself, it shuffles the
+    batches once more, with Python's global generator.
+
+    Args:
+        images: Array of shape (number, height, width, channels).
+        labels: Integer array of shape (number,).
+        batch_size: Integer.
+        seed: Integer.
+        shift: Boolean. Whether to shift the images by up to 1/8 of their size.
+        mirror: Boolean. Whether to mirror half of them.
+    """
+
+    def __init__(self, images, labels, batch_size, seed, shift=False, mirror=False):
+        super().__init__()
+        self.images = images
+        self.labels = labels
+        self.batch_size = batch_size
+        self.seed = seed
+        self.shift = shift
+        self.mirror = mirror
+        self.start(0)
+
+    def start(self, epoch):
+        """Gets ready for an epoch."""
+        self.epoch = epoch
+        self._order = np.random.default_rng([self.seed, epoch]).permutation(len(self.labels))
+
+    def epochs(self):
+        """A callback that gets ready for each epoch."""
+        # Keras calls `on_epoch_end` of data sets before the first epoch too.
+        return keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: self.start(epoch))
+
+    def __len__(self):
+        return len(self.labels) // self.batch_size
+
+    def __getitem__(self, index):
+        chosen = self._order[index * self.batch_size : (index + 1) * self.batch_size]
+        images = self.images[chosen].astype("float32")
+        rng = np.random.default_rng([self.seed, self.epoch, index])
+        if self.shift:
+            images = _shifted(images, rng)
+        if self.mirror:
+            mirrored = rng.random(len(images)) < 0.5
+            images[mirrored] = images[mirrored, :, ::-1]
+        return images, self.labels[chosen]
+
+
+def _shifted(images, rng):
+    number, height, width, _ = images.shape
+    dy, dx = height // 8, width // 8
+    padded = np.pad(images, ((0, 0), (dy, dy), (dx, dx), (0, 0)))
+    rows = rng.integers(0, 2 * dy + 1, (number, 1)) + np.arange(height)
+    columns = rng.integers(0, 2 * dx + 1, (number, 1)) + np.arange(width)
+    return padded[np.arange(number)[:, None, None], rows[:, :, None], columns[:, None, :]]

@@ -1,0 +1,184 @@
+"""What every recipe does with its arguments before Keras is imported."""
+
+import contextlib
+import dataclasses
+import importlib.util
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import tyro
+
+BACKENDS = ("tensorflow", "jax", "torch")
+
+
+class RecipeError(ValueError):
+    """What the user can mend, wrong arguments and files first of all."""
+
+
+def show_errors_plainly() -> None:
+    """Shows a `RecipeError` without a traceback, and says what to do after Ctrl-C."""
+
+    def hook(kind, error, traceback):
+        if issubclass(kind, RecipeError):
+            print(f"Error: {error}", file=sys.stderr)
+        elif issubclass(kind, KeyboardInterrupt):
+            print("Interrupted. --resume goes on after the last finished epoch.", file=sys.stderr)
+        else:
+            sys.__excepthook__(kind, error, traceback)
+
+    sys.excepthook = hook
+
+
+@contextlib.contextmanager
+def plain_errors(option: str) -> Iterator[None]:
+    """Takes what Keras says of an option for what it is: the user's to mend."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise RecipeError(f"{option}: {error}") from error
+
+
+# Options whose default is told by their description; `None` would tell nothing.
+Count = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
+Number = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")]
+Text = Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="")]
+Backend = Annotated[
+    Literal["tensorflow", "jax", "torch"] | None,
+    tyro.conf.arg(metavar="{tensorflow,jax,torch}", help_behavior_hint=""),
+]
+
+
+@dataclasses.dataclass
+class RunConfig:
+    """The options that all recipes have."""
+
+    # Backend of Keras. Default: KERAS_BACKEND, or the first of these that is installed.
+    backend: Backend = None
+    # Dtype policy of Keras: float32, mixed_float16, mixed_bfloat16, ...
+    precision: str = "float32"
+    # Seed of the weights, of the order of the data and of augmentation.
+    seed: int = 0
+    # Directory for everything that is written. Default: runs/ and the time.
+    run_dir: Text = None
+    # Go on with the run in --run-dir, which was stopped or killed. Other options need not be
+    # repeated.
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+
+
+Config = TypeVar("Config", bound=RunConfig)
+
+
+def read_config(kind: type[Config]) -> Config:
+    """Reads the arguments of the command line, and those of the run that is to be resumed.
+
+    Args:
+        kind: The dataclass of the recipe.
+
+    Returns:
+        The configuration. Its backend is known, and is what `import keras` will give.
+
+    Raises:
+        RecipeError: If the backend cannot be had, or if the run directory is of another
+            configuration.
+    """
+    config = tyro.cli(kind)
+    if config.resume:
+        if config.run_dir is None:
+            raise RecipeError("--resume needs the directory of the run: add --run-dir DIR.")
+        file = Path(config.run_dir, "config.json")
+        if file.exists():
+            config = _resumed(kind, config, file)
+    config.backend = choose_backend(config.backend)
+    return config
+
+
+def require(config: RunConfig, **least: float) -> None:
+    """Checks numbers of the configuration; those that are `None` are right.
+
+    Args:
+        config: The configuration.
+        **least: The least value that each of them may have.
+
+    Raises:
+        RecipeError: If one is less, NaN or infinite.
+    """
+    for name, smallest in least.items():
+        value = getattr(config, name)
+        if value is not None and not smallest <= value < math.inf:
+            raise RecipeError(
+                f"--{name.replace('_', '-')} must be a finite number of at least {smallest}. "
+                f"Received: {value}"
+            )
+
+
+def _resumed(kind, config, file):
+    fields = {field.name for field in dataclasses.fields(kind)}
+    try:
+        stored = json.loads(file.read_text())
+    except ValueError as error:
+        raise RecipeError(
+            f"`{file}` is damaged: {error}. Start again in a new --run-dir."
+        ) from error
+    if not isinstance(stored, dict) or stored.keys() | {"run_dir", "resume"} != fields:
+        raise RecipeError(
+            f"`{file}` is that of another recipe or version. Start again in a new --run-dir."
+        )
+    stored |= {"run_dir": config.run_dir, "resume": False}
+    # Read once more: what the command line does not say is as it was.
+    config = tyro.cli(kind, default=kind(**stored))
+    differing = []
+    for name, value in stored.items():
+        given = getattr(config, name)
+        if given in (None, "auto"):
+            setattr(config, name, value)
+        elif given != value and name not in ("run_dir", "resume"):
+            differing.append(f"{name} (there {value!r}, now {given!r})")
+    if differing:
+        raise RecipeError(
+            f"--run-dir {config.run_dir} is the directory of a run with another configuration: "
+            f"{', '.join(differing)}. Leave these options out to go on with that run, or choose "
+            "another --run-dir."
+        )
+    return config
+
+
+def choose_backend(name: str | None) -> str:
+    """Makes `import keras` use the backend.
+
+    Args:
+        name: Its name, or `None` for what KERAS_BACKEND says, or else the first that is installed.
+
+    Returns:
+        Its name.
+
+    Raises:
+        RecipeError: If it is unknown or not installed.
+    """
+    installed = [backend for backend in BACKENDS if importlib.util.find_spec(backend)]
+    name = name or os.environ.get("KERAS_BACKEND") or next(iter(installed), None)
+    if name is None:
+        raise RecipeError(
+            "No backend is installed. Install one of them with "
+            + " or ".join(f"`pip install 'keras-nladv[{backend}]'`" for backend in BACKENDS)
+            + "."
+        )
+    if name not in BACKENDS:
+        raise RecipeError(f"The backend must be one of {BACKENDS}. Received: {name!r}")
+    if name not in installed:
+        raise RecipeError(
+            f"The backend {name} is not installed. Install it with "
+            f"`pip install 'keras-nladv[{name}]'`, or choose another --backend "
+            f"({', '.join(installed) or 'none'} installed)."
+        )
+    os.environ["KERAS_BACKEND"] = name
+    # TensorFlow tells much about the machine.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # The threads of PyTorch wait for each other many times a step. If they spin meanwhile, a step
+    # takes several times as long as soon as another process shares the cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    return name

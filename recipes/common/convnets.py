@@ -1,0 +1,103 @@
+"""Convolutional networks whose activations are `SparsePReLU` with a `NonlinearitySparsity` each."""
+
+import functools
+import re
+
+import keras
+from keras import layers
+
+from common.config import RecipeError
+from keras_nladv import NonlinearitySparsity, SparsePReLU
+
+# The layers that every network here is made of.
+Conv = functools.partial(
+    layers.Conv2D, padding="same", use_bias=False, kernel_initializer="he_normal"
+)
+DepthwiseConv = functools.partial(
+    layers.DepthwiseConv2D, padding="same", use_bias=False, depthwise_initializer="he_normal"
+)
+# The default momentum, 0.99, lags behind in runs of a few hundred steps.
+BatchNorm = functools.partial(layers.BatchNormalization, momentum=0.9)
+
+
+def convnet(name, input_shape, classes, width=1.0, granularity="channel", mean=0.0, variance=1.0):
+    """Builds a network that returns logits.
+
+    Args:
+        name: `"resnetD"` (He et al. 2015, section 4.2, with 1x1 projections where the stage
+            changes) or `"plainD"` (the same without shortcuts) with depth D = 6n + 2, or
+            `"mobilenet"` (a small network of inverted residuals, Sandler et al. 2018, with ReLU6).
+        input_shape: Height, width and channels of an image.
+        classes: Number of classes.
+        width: Factor of all numbers of channels.
+        granularity: That of `SparsePReLU`.
+        mean: Mean of the images, per channel; the network standardizes its input.
+        variance: Variance of the images, per channel.
+
+    Raises:
+        RecipeError: If the name is unknown.
+    """
+    residual = re.fullmatch(r"(resnet|plain)(\d+)", name)
+    depth = int(residual[2]) if residual else 8
+    if (not residual and name != "mobilenet") or depth < 8 or depth % 6 != 2:
+        raise RecipeError(
+            "--model must be mobilenet, or resnet or plain followed by the depth 6n + 2: resnet8, "
+            f"resnet20, resnet56, plain20, ... Received: {name!r}"
+        )
+
+    def activation(name, base="relu"):
+        return SparsePReLU(
+            granularity=granularity,
+            alpha_regularizer=NonlinearitySparsity(0.0),
+            activation=base,
+            name=name,
+        )
+
+    inputs = keras.Input(input_shape)
+    # In float32: images may have any range.
+    x = layers.Normalization(mean=mean, variance=variance, dtype="float32")(inputs)
+    if residual:
+        x = _resnet(x, (depth - 2) // 6, residual[1] == "resnet", width, activation)
+    else:
+        x = _mobilenet(x, width, functools.partial(activation, base="relu6"))
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, layers.Dense(classes, dtype="float32", name="logits")(x), name=name)
+
+
+def _resnet(x, blocks, shortcuts, width, activation):
+    channels = [_scaled(16, width), _scaled(32, width), _scaled(64, width)]
+    x = activation("stem")(BatchNorm()(Conv(channels[0], 3)(x)))
+    for stage, filters in enumerate(channels, start=1):
+        for block in range(1, blocks + 1):
+            strides = 2 if stage > 1 and block == 1 else 1
+            shortcut = x
+            x = BatchNorm()(Conv(filters, 3, strides=strides)(x))
+            x = activation(f"stage{stage}_block{block}_inner")(x)
+            x = BatchNorm()(Conv(filters, 3)(x))
+            if shortcuts:
+                if strides == 2:
+                    shortcut = BatchNorm()(Conv(filters, 1, strides=2)(shortcut))
+                x = layers.add([x, shortcut])
+            x = activation(f"stage{stage}_block{block}")(x)
+    return x
+
+
+def _mobilenet(x, width, activation):
+    x = activation("stem")(BatchNorm()(Conv(_scaled(16, width), 3)(x)))
+    for stage, (base, blocks) in enumerate([(16, 1), (24, 2), (32, 2), (64, 2)], start=1):
+        filters = _scaled(base, width)
+        for block in range(1, blocks + 1):
+            strides = 2 if stage > 2 and block == 1 else 1
+            shortcut = x
+            name = f"stage{stage}_block{block}"
+            x = activation(f"{name}_expand")(BatchNorm()(Conv(4 * x.shape[-1], 1)(x)))
+            x = BatchNorm()(DepthwiseConv(3, strides=strides)(x))
+            x = activation(f"{name}_depthwise")(x)
+            x = BatchNorm()(Conv(filters, 1)(x))
+            if strides == 1 and shortcut.shape[-1] == filters:
+                x = layers.add([x, shortcut])
+    return activation("head")(BatchNorm()(Conv(_scaled(128, width), 1)(x)))
+
+
+def _scaled(channels, width):
+    return max(round(channels * width), 1)

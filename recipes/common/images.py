@@ -1,0 +1,171 @@
+"""Image classification data, named or from a file."""
+
+import lzma
+import os
+import socket
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from common.config import RecipeError
+
+# Where `keras.datasets` looks, inside Keras' own directory.
+NAMED = {
+    "cifar10": "the archive cifar-10-python.tar.gz as datasets/cifar-10-batches-py-target_archive",
+    "cifar100": "the archive cifar-100-python.tar.gz as datasets/cifar-100-python-target_archive",
+    "fashion_mnist": "its four files *-ubyte.gz in datasets/fashion-mnist",
+    "mnist": "mnist.npz in datasets",
+}
+KEYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+@dataclass
+class Images:
+    """Images of shape (number, height, width, channels) and their classes, 0 and up."""
+
+    name: str
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    classes: int
+    # Why `name` is not what was asked for.
+    note: str | None = None
+
+
+def load(dataset: str) -> Images:
+    """Loads a data set.
+
+    Args:
+        dataset: `"digits"`, a name of `keras.datasets`, the path of an .npz file, or `"auto"`:
+            CIFAR-10 if it can be had, else the digits.
+
+    Raises:
+        RecipeError: If it cannot be had, or is no data set of images and their classes.
+    """
+    if dataset == "auto":
+        try:
+            return load("cifar10")
+        except RecipeError as error:
+            digits = load("digits")
+            digits.note = f"These are the digits of scikit-learn, not CIFAR-10. {error}"
+            return digits
+    if dataset == "digits":
+        arrays = _digits()
+    elif dataset in NAMED:
+        arrays = _named(dataset)
+    elif dataset.endswith(".npz"):
+        arrays = _npz(dataset)
+    else:
+        raise RecipeError(
+            f"--dataset must be auto, digits, {', '.join(NAMED)}, or the path of an .npz file. "
+            f"Received: {dataset!r}"
+        )
+    return Images(dataset, *_checked(dataset, *arrays))
+
+
+def _digits():
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    digits = load_digits()
+    x_train, x_test, y_train, y_test = train_test_split(
+        digits.images, digits.target, test_size=360, random_state=0, stratify=digits.target
+    )
+    return x_train, y_train, x_test, y_test, None
+
+
+def _named(name):
+    import keras
+
+    timeout = socket.getdefaulttimeout()
+    # A network that swallows packets must not make us wait for minutes.
+    socket.setdefaulttimeout(10)
+    try:
+        (x_train, y_train), (x_test, y_test) = getattr(keras.datasets, name).load_data()
+    except Exception as error:
+        home = os.environ.get("KERAS_HOME", os.path.join("~", ".keras"))
+        raise RecipeError(
+            f"The data set {name} is not on this machine and could not be downloaded ({error}). "
+            f"Put {NAMED[name]} of {home}, or give --dataset the path of an .npz file with the "
+            f"arrays {', '.join(KEYS)}."
+        ) from error
+    finally:
+        socket.setdefaulttimeout(timeout)
+    return x_train, y_train, x_test, y_test, None
+
+
+def _npz(path):
+    if not Path(path).is_file():
+        raise RecipeError(f"--dataset: there is no file {path!r}.")
+    try:
+        with np.load(path) as file:
+            missing = [key for key in KEYS if key not in file]
+            if missing:
+                raise RecipeError(
+                    f"{path!r} must hold the arrays {', '.join(KEYS)}. Missing: "
+                    f"{', '.join(missing)}; it holds {', '.join(file) or 'nothing'}."
+                )
+            names = len(file["class_names"]) if "class_names" in file else None
+            return *(file[key] for key in KEYS), names
+    except RecipeError:
+        raise
+    # What the readers of truncated or foreign files raise.
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        NotImplementedError,
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+    ) as error:
+        raise RecipeError(f"{path!r} cannot be read as .npz; is it complete? ({error})") from error
+
+
+def _checked(name, x_train, y_train, x_test, y_test, classes):
+    """Checks the arrays, and gives them the shapes that `Images` promises."""
+    images, labels = [], []
+    for key, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
+        if x.dtype.kind not in "biuf":
+            raise RecipeError(f"{name}: x_{key} must hold numbers. Received: dtype {x.dtype}")
+        if x.ndim == 3:
+            x = x[..., None]
+        if x.ndim != 4 or 0 in x.shape:
+            raise RecipeError(
+                f"{name}: x_{key} must hold images, of shape (number, height, width) or (number, "
+                f"height, width, channels). Received: shape {x.shape}"
+            )
+        if x.dtype.kind == "f" and not np.isfinite(x).all():
+            raise RecipeError(f"{name}: x_{key} has values that are NaN or infinite.")
+        if y.shape not in ((len(x),), (len(x), 1)) or y.dtype.kind not in "iu":
+            raise RecipeError(
+                f"{name}: y_{key} must hold one integer for each of the {len(x)} images of "
+                f"x_{key}. Received: shape {y.shape}, dtype {y.dtype}"
+            )
+        images.append(x)
+        labels.append(y.reshape(-1).astype("int64"))
+    if images[0].shape[1:] != images[1].shape[1:]:
+        raise RecipeError(
+            f"{name}: the images of x_train and x_test must have the same shape. Received: "
+            f"{images[0].shape[1:]} and {images[1].shape[1:]}"
+        )
+    classes = classes or int(labels[0].max()) + 1
+    for key, y in zip(("train", "test"), labels, strict=True):
+        if y.min() < 0 or y.max() >= classes:
+            raise RecipeError(
+                f"{name}: the labels must be 0 to {classes - 1}. Received: y_{key} with labels "
+                f"from {y.min()} to {y.max()}"
+            )
+    unseen = classes - len(np.unique(labels[0]))
+    if classes < 2 or unseen > classes // 2:
+        raise RecipeError(
+            f"{name}: the labels of C classes must be 0 to C - 1. Received: y_train with labels up "
+            f"to {classes - 1}, of which {unseen} have no image"
+        )
+    return images[0], labels[0], images[1], labels[1], classes

@@ -1,0 +1,228 @@
+"""The run directory: what a run writes, and what it needs to go on after it was killed."""
+
+import csv
+import dataclasses
+import hashlib
+import importlib
+import io
+import json
+import math
+import os
+import platform
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+from tqdm import tqdm
+
+import keras_nladv
+from common.config import RecipeError
+
+
+class Run:
+    """A run directory.
+
+    After each epoch the state of the model and of its optimizer is committed: whenever the process
+    is killed, the last commit can be resumed. `state.json` names the checkpoints that are complete,
+    with their digests, and holds the history up to there; it is replaced in one step, as all other
+    files.
+
+    Attributes:
+        path: Where it is.
+        history: List of dicts, the logs of each epoch that is committed.
+        seconds: Float. The time that these epochs took.
+        checkpoints: List of dicts, the newest first.
+    """
+
+    def __init__(self, config):
+        """Makes the directory, or opens that of the run that is to be resumed.
+
+        Raises:
+            RecipeError: If there is a run already, or nothing that can be resumed.
+        """
+        self.path = Path(config.run_dir)
+        self.history, self.checkpoints, self.seconds = [], [], 0.0
+        file = self.path / "config.json"
+        if not file.exists():
+            if self.path.exists() and [
+                p for p in self.path.iterdir() if not p.name.startswith("partial-")
+            ]:
+                raise RecipeError(
+                    f"--run-dir {self.path} is neither empty nor the directory of a run. Choose "
+                    "another."
+                )
+            if config.resume:
+                print(f"{self.path} holds no run yet: starting from the beginning.")
+            (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
+            fields = dataclasses.asdict(config)
+            del fields["run_dir"], fields["resume"]
+            self.write_json("config.json", fields)
+        elif not config.resume:
+            raise RecipeError(
+                f"--run-dir {self.path} holds a run already. Add --resume to go on with it, or "
+                "choose another directory."
+            )
+
+    @property
+    def epochs(self):
+        """Number of epochs that are committed."""
+        return len(self.history)
+
+    def write(self, name, data):
+        """Writes a text file, so that it is there as a whole or not at all."""
+        self.save(name, lambda path: path.write_text(data))
+
+    def save(self, name, save):
+        """Lets `save(path)` write a file, so that it is there as a whole or not at all."""
+        # The ending stays: it tells some writers what to write.
+        file = self.path / name
+        partial = file.with_name(f"partial-{file.name}")
+        save(partial)
+        with open(partial, "rb+") as written:
+            os.fsync(written.fileno())
+        os.replace(partial, file)
+
+    def write_json(self, name, value):
+        self.write(name, json.dumps(value, indent=2) + "\n")
+
+    def commit(self, model, logs, seconds):
+        """Saves the state of the model after an epoch, with the logs of that epoch."""
+        name = f"checkpoints/epoch-{self.epochs + 1:04}.weights.h5"
+        self.save(name, model.save_weights)
+        self.history.append(logs)
+        self.seconds = seconds
+        self.checkpoints.insert(
+            0, {"epochs": self.epochs, "file": name, "sha256": _digest(self.path / name)}
+        )
+        # One more than needed, should the newest be damaged.
+        del self.checkpoints[2:]
+        self.write_json(
+            "state.json",
+            {"checkpoints": self.checkpoints, "seconds": seconds, "history": self.history},
+        )
+        self.write_history()
+        kept = [self.path / checkpoint["file"] for checkpoint in self.checkpoints]
+        for file in (self.path / "checkpoints").iterdir():
+            if file not in kept:
+                file.unlink()
+
+    def write_history(self):
+        text = io.StringIO()
+        if self.history:
+            writer = csv.DictWriter(text, ["epoch", *self.history[0]], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({"epoch": i, **logs} for i, logs in enumerate(self.history, start=1))
+        self.write("history.csv", text.getvalue())
+
+    def restore(self, model):
+        """Takes a compiled model back to the last epoch that was committed, if there is one.
+
+        Raises:
+            RecipeError: If the state is damaged.
+        """
+        try:
+            state = json.loads((self.path / "state.json").read_text())
+            checkpoints, history = state["checkpoints"], state["history"]
+            seconds = state["seconds"]
+        except FileNotFoundError:
+            return
+        except (ValueError, KeyError, TypeError) as error:
+            raise RecipeError(
+                f"`{self.path / 'state.json'}` is damaged: {error}. Start again in a new --run-dir."
+            ) from error
+        while checkpoints and not self._intact(checkpoints[0]):
+            print(f"`{self.path / checkpoints.pop(0)['file']}` is damaged; trying the one before.")
+        if not checkpoints:
+            raise RecipeError(
+                f"No checkpoint in {self.path} is intact. Start again in a new --run-dir."
+            )
+        model.optimizer.build(model.trainable_variables)
+        model.load_weights(self.path / checkpoints[0]["file"])
+        self.checkpoints = checkpoints
+        self.history = history[: checkpoints[0]["epochs"]]
+        self.seconds = seconds * self.epochs / len(history)
+        self.write_history()
+
+    def _intact(self, checkpoint):
+        file = self.path / checkpoint["file"]
+        return file.exists() and _digest(file) == checkpoint["sha256"]
+
+
+class Progress(keras.callbacks.Callback):
+    """Commits each epoch to the run directory, shows progress, and stops when the loss diverges.
+
+    It stands last in the list of callbacks, so that the logs are complete.
+
+    Args:
+        run: The `Run`.
+        columns: Dict from names in the logs to what is shown of them: a heading and a format.
+    """
+
+    # Batches are noted in another thread, and so the next step need not wait for the loss.
+    async_safe = True
+
+    def __init__(self, run, columns):
+        super().__init__()
+        self.run = run
+        self.columns = columns
+        self._diverged = False
+
+    def on_train_begin(self, logs=None):
+        epochs, steps = self.params["epochs"], self.params["steps"]
+        # Off where the output is no terminal; the lines of the epochs say how far it is.
+        self._bar = tqdm(
+            total=epochs * steps,
+            initial=self.run.epochs * steps,
+            unit="step",
+            disable=None,
+            leave=False,
+            dynamic_ncols=True,
+        )
+        self._start = time.perf_counter() - self.run.seconds
+        self._show("epoch", *(heading for heading, _ in self.columns.values()), "elapsed")
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self._diverged:
+            self.model.stop_training = True
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._diverged = self._diverged or not math.isfinite(logs["loss"])
+        self._bar.update()
+
+    def on_epoch_end(self, epoch, logs=None):
+        seconds = time.perf_counter() - self._start
+        if not all(math.isfinite(logs[key]) for key in ("loss", "val_loss") if key in logs):
+            self._bar.close()
+            kept = self.run.checkpoints[0]["file"] if self.run.checkpoints else None
+            raise RecipeError(
+                f"Training stopped in epoch {epoch + 1}: the loss is not finite any more. A "
+                "smaller --learning-rate or --strength may help. "
+                + (f"The last good checkpoint is `{self.run.path / kept}`." if kept else "")
+            )
+        self.run.commit(self.model, logs, seconds)
+        done, epochs = epoch + 1, self.params["epochs"]
+        values = (form.format(logs[key]) for key, (_, form) in self.columns.items())
+        self._show(f"{done}/{epochs}", *values, f"{seconds:.0f} s")
+
+    def on_train_end(self, logs=None):
+        self._bar.close()
+
+    def _show(self, *cells):
+        tqdm.write("  ".join(f"{cell:>11}" for cell in cells))
+
+
+def _digest(file):
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def versions():
+    """What a run ran with."""
+    backend = keras.backend.backend()
+    return {
+        "python": platform.python_version(),
+        "keras": keras.__version__,
+        "keras_nladv": keras_nladv.__version__,
+        backend: importlib.import_module(backend).__version__,
+        "numpy": np.__version__,
+    }

@@ -1,0 +1,104 @@
+import dataclasses
+import importlib.util
+import json
+import math
+import os
+
+import keras
+import pytest
+from common.config import RecipeError, RunConfig, choose_backend, read_config, require
+
+
+@dataclasses.dataclass
+class Config(RunConfig):
+    """A recipe."""
+
+    dataset: str = "auto"
+    # Number of epochs.
+    epochs: int | None = None
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Sets which backends seem to be installed."""
+    # Restored at the end: `choose_backend` writes them.
+    for name in ("KERAS_BACKEND", "OMP_WAIT_POLICY", "TF_CPP_MIN_LOG_LEVEL"):
+        monkeypatch.setenv(name, "")
+
+    def install(*names):
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: name in names or None)
+
+    return install
+
+
+def test_backends(installed, monkeypatch):
+    installed("jax", "torch")
+    assert choose_backend("torch") == "torch"
+    assert os.environ["KERAS_BACKEND"] == "torch"
+    assert choose_backend(None) == "torch"
+    monkeypatch.setenv("KERAS_BACKEND", "")
+    assert choose_backend(None) == "jax"
+
+
+def test_backends_that_cannot_be_had(installed, monkeypatch):
+    installed("jax")
+    with pytest.raises(RecipeError, match=r"pip install 'keras-nladv\[torch\]'"):
+        choose_backend("torch")
+    monkeypatch.setenv("KERAS_BACKEND", "caffe")
+    with pytest.raises(RecipeError, match="must be one of .* 'caffe'"):
+        choose_backend(None)
+    installed()
+    monkeypatch.setenv("KERAS_BACKEND", "")
+    with pytest.raises(RecipeError, match="No backend is installed"):
+        choose_backend(None)
+
+
+@pytest.fixture
+def read(monkeypatch, tmp_path):
+    """Reads arguments, in the presence of a run that was started with 3 epochs of the digits."""
+    backend = keras.backend.backend()
+    monkeypatch.setenv("KERAS_BACKEND", backend)
+    stored = {"backend": backend, "precision": "float32", "seed": 5}
+    stored |= {"dataset": "digits", "epochs": 3}
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+
+    def read(arguments):
+        monkeypatch.setattr("sys.argv", ["recipe.py", *arguments.split()])
+        return read_config(Config)
+
+    monkeypatch.chdir(tmp_path)
+    return read
+
+
+@pytest.mark.parametrize("arguments", ["", " --dataset auto", " --epochs 3 --seed 5"])
+def test_resume_takes_what_is_not_said_from_the_run(read, arguments):
+    config = read("--resume --run-dir ." + arguments)
+    assert (config.epochs, config.seed, config.dataset) == (3, 5, "digits")
+    assert (config.resume, config.run_dir) == (True, ".")
+
+
+def test_resume_refuses_another_configuration(read):
+    with pytest.raises(RecipeError, match=r"epochs \(there 3, now 4\)") as error:
+        read("--resume --run-dir . --epochs 4 --seed 5 --precision float16")
+    assert "precision (there 'float32', now 'float16')" in str(error.value)
+    assert "seed" not in str(error.value)
+
+
+def test_resume_without_a_run(read, tmp_path):
+    with pytest.raises(RecipeError, match="add --run-dir DIR"):
+        read("--resume")
+    assert read("--resume --run-dir elsewhere").epochs is None
+    (tmp_path / "config.json").write_text('{"epochs": 3')
+    with pytest.raises(RecipeError, match="is damaged"):
+        read("--resume --run-dir .")
+    (tmp_path / "config.json").write_text('{"epochs": 3}')
+    with pytest.raises(RecipeError, match="another recipe"):
+        read("--resume --run-dir .")
+
+
+@pytest.mark.parametrize("epochs", [0, -1, math.nan, math.inf])
+def test_require(epochs):
+    with pytest.raises(RecipeError, match="--epochs must be a finite number of at least 1"):
+        require(Config(epochs=epochs), epochs=1)
+    require(Config(epochs=1), epochs=1)
+    require(Config(epochs=None), epochs=1)

@@ -1,0 +1,68 @@
+import keras
+import numpy as np
+import pytest
+from common.config import RecipeError
+from common.convnets import convnet
+
+from keras_nladv import NonlinearitySparsity, SparsePReLU, nonlinearity_report, path_length
+
+
+@pytest.mark.parametrize(
+    ("name", "length", "units"),
+    [
+        # DESIGN's values, and one activation after another without shortcuts.
+        ("resnet20", 14.5, 688),
+        ("resnet32", 23.5, 1136),
+        ("plain20", 19, 688),
+        ("plain8", 7, 16 + 2 * 16 + 2 * 32 + 2 * 64),
+    ],
+)
+def test_networks_of_he(name, length, units):
+    model = convnet(name, (32, 32, 3), 10)
+    assert path_length(model) == pytest.approx(length)
+    assert nonlinearity_report(model).units == units
+    kernels = [v for v in model.trainable_variables if v.name == "kernel"]
+    projections = [kernel for kernel in kernels if kernel.shape[:2] == (1, 1)]
+    assert len(projections) == (2 if name.startswith("resnet") else 0)
+    # He et al. count convolutions and the last layer.
+    assert len(kernels) - len(projections) == int(name.strip("resnetplai"))
+
+
+def test_mobilenet():
+    model = convnet("mobilenet", (16, 16, 3), 7, width=0.5)
+    # The stem, two in each of seven blocks, the head; of these, three blocks can be passed by.
+    assert path_length(model) == pytest.approx(1 + 2 * 4 + 3 * 1 + 1)
+    assert model.output_shape == (None, 7)
+    assert {row["function"] for row in nonlinearity_report(model).rows} == {"SparsePReLU(relu6)"}
+
+
+@pytest.mark.parametrize("granularity", ["channel", "layer", "element"])
+def test_activations(granularity):
+    model = convnet("resnet8", (8, 8, 1), 10, width=0.5, granularity=granularity)
+    activations = [layer for layer in model.layers if isinstance(layer, SparsePReLU)]
+    assert len(activations) == 7
+    assert {layer.granularity for layer in activations} == {granularity}
+    regularizers = {layer.alpha_regularizer for layer in activations}
+    assert len(regularizers) == 7
+    assert all(isinstance(r, NonlinearitySparsity) and r.strength == 0 for r in regularizers)
+
+
+def test_the_input_is_standardized_and_the_output_float32():
+    images = np.random.default_rng(0).normal(size=(4, 8, 8, 2)).astype("float32")
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        outputs = []
+        for scale, shift in ((1.0, 0.0), (1000.0, 7e4)):
+            keras.utils.set_random_seed(0)
+            model = convnet("resnet8", (8, 8, 2), 3, mean=[shift] * 2, variance=[scale**2] * 2)
+            outputs.append(keras.ops.convert_to_numpy(model(scale * images + shift)))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert outputs[0].dtype == "float32"
+    np.testing.assert_allclose(outputs[0], outputs[1], atol=0.1)
+
+
+@pytest.mark.parametrize("name", ["resnet", "resnet2", "resnet21", "plain-20", "resnet20x", "vgg"])
+def test_unknown_networks(name):
+    with pytest.raises(RecipeError, match="resnet8, resnet20.*" + name):
+        convnet(name, (8, 8, 1), 10)
