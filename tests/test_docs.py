@@ -1,0 +1,52 @@
+"""Runs the examples of the documentation: all docstrings, and the Python code of all pages."""
+
+import doctest
+import importlib
+import pkgutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import keras_nladv
+
+ROOT = Path(__file__).parent.parent
+NAMES = {"keras": keras, "np": np}
+NAMES |= {name: value for name, value in vars(keras_nladv).items() if not name.startswith("_")}
+
+
+def docstrings():
+    modules = [info.name for info in pkgutil.walk_packages(keras_nladv.__path__, "keras_nladv.")]
+    for module in modules:
+        for test in doctest.DocTestFinder().find(importlib.import_module(module), globs=NAMES):
+            if test.examples:
+                yield pytest.param(test, id=test.name)
+
+
+def pages():
+    """Each page's code, on the lines it has in the page."""
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        code, language = [], None
+        for line in path.read_text().splitlines():
+            if line.startswith("```"):
+                language = line[3:] if language is None else None
+                line = ""
+            code.append(line if language == "python" else "")
+        if any(code):
+            yield pytest.param(
+                compile("\n".join(code), str(path), "exec"), id=str(path.relative_to(ROOT))
+            )
+
+
+@pytest.mark.parametrize("test", list(docstrings()))
+def test_docstring(test, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    assert runner.run(test).failed == 0
+
+
+@pytest.mark.parametrize("code", list(pages()))
+def test_page(code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(code, {"__name__": "__main__"})
