@@ -16,16 +16,14 @@ the test set. Runs whose loss is no number are left out, and counted.
 """
 
 import itertools
-import os
-import platform
 import time
 
+import common
 import keras
 import numpy as np
 from keras import layers, ops
 from sklearn.datasets import load_digits
 
-import keras_nladv
 from keras_nladv import NonlinearitySparsity, SparsePReLU
 
 SEEDS = (0, 1, 2)
@@ -83,7 +81,8 @@ def build_cnn(rule, threshold, regularizer=None):
     model = keras.Sequential([keras.Input((8, 8, 1))])
     for filters, strides in ((16, 1), (32, 2), (32, 1), (32, 1)):
         model.add(layers.Conv2D(filters, 3, strides, padding="same", use_bias=False))
-        model.add(layers.BatchNormalization())
+        # Its statistics have to be there after few steps.
+        model.add(layers.BatchNormalization(momentum=0.9))
         model.add(Slopes(rule, linear_threshold=threshold, alpha_regularizer=regularizer))
     model.add(layers.GlobalAveragePooling2D())
     model.add(layers.Dense(10))
@@ -152,11 +151,8 @@ for network, optimizer, threshold, rule in itertools.product(
     print(".", end="", flush=True)
 
 print(
-    f"\n{platform.processor() or platform.machine()}, {os.cpu_count()} cores; "
-    f"keras_nladv {keras_nladv.__version__}, keras {keras.__version__}, "
-    f"backend {keras.backend.backend()}, Python {platform.python_version()}; seeds {SEEDS}; "
-    f"{FREE_EPOCHS} + {PRESSED_EPOCHS} epochs of {len(x_train)} images, batches of {BATCH_SIZE}; "
-    f"{time.perf_counter() - began:.0f} s\n"
+    f"\n{common.setting()}; seeds {SEEDS}; {FREE_EPOCHS} + {PRESSED_EPOCHS} epochs of "
+    f"{len(x_train)} images, batches of {BATCH_SIZE}; {time.perf_counter() - began:.0f} s\n"
 )
 print(
     "                                                 window                              crossing"

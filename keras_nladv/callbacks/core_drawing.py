@@ -24,11 +24,12 @@ PALETTE = np.stack(
     axis=1,
 )
 
-HEIGHT = 480  # of the tallest layer
+HEIGHT = 320  # of the tallest layer
 WIDTH = 900  # of all layers, if each of them is to be seen
 MARGIN = 12
 LINE = 18
 GAP = 2  # between layers
+LINED = 8  # Units that are not as high have no line between them: shrunk, it would be a pattern.
 NAMED = 40  # more layers have no room for their names
 
 
@@ -66,7 +67,7 @@ def draw_core(activations):
         brightness = np.diff(integral) * height / len(share)
         # The root makes a single unit seen in a pixel of many.
         column = np.rint(np.sqrt(brightness.clip(0, 1)) * NONLINEAR)[::-1]
-        if scale >= 4:
+        if scale >= LINED:
             column[:: int(scale)] = WHITE
         start = (top + bottom - height) // 2
         left = MARGIN + i * step

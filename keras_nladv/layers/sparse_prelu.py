@@ -32,8 +32,9 @@ class SparsePReLU(keras.layers.Layer):
     **Freezing.** A unit becomes linear when an optimizer step brings its slope nearer to 1 than
     `linear_threshold`, or carries it across 1. From that step on its slope is exactly 1 and never
     leaves 1, whatever momentum is left in the optimizer; saving and loading keep it so. The paper
-    knows the threshold only. The second case is added because large steps jump over the window:
-    FINDINGS (see `benchmarks/freezing.py`).
+    knows the threshold only. The second case is added because large steps jump over the window and
+    swing about 1: for tens of steps at the default threshold, many slopes to the end of training
+    where the threshold is small or the pressure large (see `benchmarks/freezing.py`).
 
     What freezes units are the constraints of the layer's weights, so training has to use a Keras
     optimizer. `Ftrl` computes weights anew from sums of gradients; with it, only the threshold
@@ -163,9 +164,7 @@ class SparsePReLU(keras.layers.Layer):
         alpha, side = ops.convert_to_tensor(alpha), ops.convert_to_tensor(self.side)
         distance = 1.0 - alpha
         linear = (
-            (side > NEAR_FROZEN)
-            | (ops.abs(distance) < self.linear_threshold)
-            | (distance * side < 0)
+            (side > NEAR_FROZEN) | (abs(distance) < self.linear_threshold) | (distance * side < 0)
         )
         return ops.where(linear, ops.ones_like(distance), alpha)
 
@@ -180,9 +179,7 @@ class SparsePReLU(keras.layers.Layer):
         alpha, side = ops.convert_to_tensor(self.alpha), ops.convert_to_tensor(self.side)
         alpha = ops.where(side > NEAR_FROZEN, ops.sign(side), alpha)
         # Nor has a slope that is linear from the start, or it would leave 1 in the first step.
-        alpha = ops.where(
-            ops.abs(1.0 - alpha) < self.linear_threshold, ops.stop_gradient(alpha), alpha
-        )
+        alpha = ops.where(abs(1.0 - alpha) < self.linear_threshold, ops.stop_gradient(alpha), alpha)
         alpha = ops.reshape(alpha, self._broadcast_shape)
         outputs = self.activation(inputs)
         if self._is_relu:

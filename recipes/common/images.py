@@ -102,7 +102,7 @@ def _npz(path):
     if not Path(path).is_file():
         raise RecipeError(f"--dataset: there is no file {path!r}.")
     try:
-        with np.load(path) as file:
+        with open(path, "rb") as source, np.load(source) as file:
             missing = [key for key in KEYS if key not in file]
             if missing:
                 raise RecipeError(

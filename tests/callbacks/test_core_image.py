@@ -46,8 +46,8 @@ def test_units_are_where_they_belong():
         expected = [BRIGHT if abs(1 - slope) >= 0.01 else DARK for slope in each]
         assert colors(pixels, layer, 3, len(each), 6) == expected
     # Nothing above and below the layer of 3 units, which is centered.
-    assert tuple(pixels[MARGIN + LINE + 60, MARGIN + 30 + 10]) == WHITE
-    assert tuple(pixels[MARGIN + LINE + 420, MARGIN + 30 + 10]) == WHITE
+    assert tuple(pixels[MARGIN + LINE + 40, MARGIN + 30 + 10]) == WHITE
+    assert tuple(pixels[MARGIN + LINE + 280, MARGIN + 30 + 10]) == WHITE
 
 
 @pytest.mark.parametrize("channels", [600, 2048])
@@ -105,7 +105,7 @@ def test_size(layers, channels):
     image = core_drawing.draw_core(activations(layers, channels))
     assert layers * 6 < image.width < 1300
     named = layers <= 40
-    assert (image.height > 550) == named
+    assert (image.height > 420) == named
 
 
 def test_large_networks_are_drawn_quickly():

@@ -168,10 +168,11 @@ def test_image(written):
 
 def test_slopes_all_alike_or_not_finite(tmp_path, read_events):
     def diverge(epoch, logs):
-        model.get_layer("first").alpha.assign([0.25] * 4)
         model.get_layer("second").alpha.assign([[np.nan, np.inf, 0.5, 0.25], [np.nan] * 4][epoch])
 
     model = make_model()
+    model.get_layer("first").alpha.assign([0.25] * 4)
+    model.get_layer("second").alpha.assign([0.5] * 4)
     fit(
         model,
         keras.callbacks.LambdaCallback(on_epoch_end=diverge),

@@ -45,7 +45,7 @@ def test_backends_that_cannot_be_had(installed, monkeypatch):
     with pytest.raises(RecipeError, match=r"pip install 'keras-nladv\[torch\]'"):
         choose_backend("torch")
     monkeypatch.setenv("KERAS_BACKEND", "caffe")
-    with pytest.raises(RecipeError, match="must be one of .* 'caffe'"):
+    with pytest.raises(RecipeError, match=r"must be one of .* 'caffe'"):
         choose_backend(None)
     installed()
     monkeypatch.setenv("KERAS_BACKEND", "")

@@ -8,30 +8,30 @@ from keras_nladv import NonlinearitySparsity, SparsePReLU, nonlinearity_report, 
 
 
 @pytest.mark.parametrize(
-    ("name", "length", "units"),
+    ("family", "depth", "length", "units"),
     [
         # DESIGN's values, and one activation after another without shortcuts.
-        ("resnet20", 14.5, 688),
-        ("resnet32", 23.5, 1136),
-        ("plain20", 19, 688),
-        ("plain8", 7, 16 + 2 * 16 + 2 * 32 + 2 * 64),
+        ("resnet", 20, 14.5, 688),
+        ("resnet", 32, 23.5, 1136),
+        ("plain", 20, 19, 688),
+        ("plain", 8, 7, 16 + 2 * 16 + 2 * 32 + 2 * 64),
     ],
 )
-def test_networks_of_he(name, length, units):
-    model = convnet(name, (32, 32, 3), 10)
+def test_networks_of_he(family, depth, length, units):
+    model = convnet(f"{family}{depth}", (32, 32, 3), 10)
     assert path_length(model) == pytest.approx(length)
     assert nonlinearity_report(model).units == units
     kernels = [v for v in model.trainable_variables if v.name == "kernel"]
     projections = [kernel for kernel in kernels if kernel.shape[:2] == (1, 1)]
-    assert len(projections) == (2 if name.startswith("resnet") else 0)
+    assert len(projections) == (2 if family == "resnet" else 0)
     # He et al. count convolutions and the last layer.
-    assert len(kernels) - len(projections) == int(name.strip("resnetplai"))
+    assert len(kernels) - len(projections) == depth
 
 
 def test_mobilenet():
     model = convnet("mobilenet", (16, 16, 3), 7, width=0.5)
-    # The stem, two in each of seven blocks, the head; of these, three blocks can be passed by.
-    assert path_length(model) == pytest.approx(1 + 2 * 4 + 3 * 1 + 1)
+    # The stem, two in each of seven blocks, four of which half of the walks pass by, and the head.
+    assert path_length(model) == pytest.approx(1 + 3 * 2 + 4 * 1 + 1)
     assert model.output_shape == (None, 7)
     assert {row["function"] for row in nonlinearity_report(model).rows} == {"SparsePReLU(relu6)"}
 

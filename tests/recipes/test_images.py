@@ -52,21 +52,21 @@ def test_a_file_with_lzma_and_class_names(tmp_path, npz):
 
 
 BAD = {
-    "missing keys": (dict(y_test=None), "Missing: y_test"),
-    "labels below 0": (dict(y_train=lambda y: y - 1), "labels from -1 to 8"),
-    "test labels above": (dict(y_test=lambda y: y + 1), "labels from 1 to 10"),
-    "a stray label": (dict(y_train=lambda y: np.where(np.arange(160) == 7, 255, y)), "up to 255"),
-    "one class": (dict(y_train=lambda y: 0 * y, y_test=lambda y: 0 * y), "labels of C classes"),
-    "labels of type float": (dict(y_train=lambda y: y / 2), "one integer for each"),
-    "one-hot labels": (dict(y_train=lambda y: np.eye(10, dtype=int)[y]), "one integer for each"),
-    "too few labels": (dict(y_train=lambda y: y[1:]), "one integer for each of the 160"),
-    "NaN": (dict(x_train=lambda x: np.where(x == 3, np.nan, x)), "x_train has values that are NaN"),
-    "infinity": (dict(x_test=lambda x: np.where(x == 3, np.inf, x)), "x_test has values"),
-    "flat images": (dict(x_train=lambda x: x.reshape(160, 64)), "must hold images"),
-    "no images": (dict(x_test=lambda x: x[:0], y_test=lambda y: y[:0]), "must hold images"),
-    "sizes that differ": (dict(x_test=lambda x: x[:, 1:]), "the same shape"),
-    "text": (dict(x_train=lambda x: x.astype(str)), "must hold numbers"),
-    "objects": (dict(x_train=lambda x: x.astype(object)), "cannot be read as .npz"),
+    "missing keys": ({"y_test": None}, "Missing: y_test"),
+    "labels below 0": ({"y_train": lambda y: y - 1}, "labels from -1 to 8"),
+    "test labels above": ({"y_test": lambda y: y + 1}, "labels from 1 to 10"),
+    "a stray label": ({"y_train": lambda y: np.where(np.arange(160) == 7, 255, y)}, "up to 255"),
+    "one class": ({"y_train": lambda y: 0 * y, "y_test": lambda y: 0 * y}, "labels of C classes"),
+    "labels of type float": ({"y_train": lambda y: y / 2}, "one integer for each"),
+    "one-hot labels": ({"y_train": lambda y: np.eye(10, dtype=int)[y]}, "one integer for each"),
+    "too few labels": ({"y_train": lambda y: y[1:]}, "one integer for each of the 160"),
+    "NaN": ({"x_train": lambda x: np.where(x == 3, np.nan, x)}, "x_train has values that are NaN"),
+    "infinity": ({"x_test": lambda x: np.where(x == 3, np.inf, x)}, "x_test has values"),
+    "flat images": ({"x_train": lambda x: x.reshape(160, 64)}, "must hold images"),
+    "no images": ({"x_test": lambda x: x[:0], "y_test": lambda y: y[:0]}, "must hold images"),
+    "sizes that differ": ({"x_test": lambda x: x[:, 1:]}, "the same shape"),
+    "text": ({"x_train": lambda x: x.astype(str)}, "must hold numbers"),
+    "objects": ({"x_train": lambda x: x.astype(object)}, "cannot be read as .npz"),
 }
 
 
@@ -108,7 +108,7 @@ def test_files_that_are_something_else(tmp_path):
     (tmp_path / "text.npz").write_text("x_train, y_train\n")
     (tmp_path / "other.npz").write_bytes(lzma.compress(b"x_train"))
     for name in ("array.npz", "text.npz", "other.npz"):
-        with pytest.raises(RecipeError, match="cannot be read as .npz"):
+        with pytest.raises(RecipeError, match=r"cannot be read as .npz"):
             load(str(tmp_path / name))
     with pytest.raises(RecipeError, match="must be auto, digits, cifar10"):
         load("imagenet")

@@ -1,0 +1,198 @@
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from keras_nladv import path_length
+
+from .conftest import RECIPES
+
+BACKEND = keras.backend.backend()
+# What makes a run short. With 3 steps an epoch, the pressure has to be high.
+SHORT = "--model resnet8 --width 0.5 --epochs 5 --start-epoch 2 --batch-size 50 --strength 0.3"
+KEYS = (
+    "accuracy_before accuracy_after path_length path_length_unnormalized nonlinear_units per_layer "
+    "dataset backend seconds versions seed"
+).split()
+
+
+def start(arguments):
+    command = [sys.executable, "-W", "error::UserWarning", str(RECIPES / "cifar.py")]
+    return subprocess.Popen(
+        [*command, *arguments.split()],
+        env={**os.environ, "KERAS_BACKEND": BACKEND},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(arguments):
+    """Runs the recipe and returns its exit status, and what it wrote to stdout and stderr."""
+    process = start(arguments)
+    out, err = process.communicate()
+    return process.returncode, out, err
+
+
+def read_history(path):
+    with open(path / "history.csv") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def finished(npz, tmp_path_factory):
+    """The directory of a finished run, and what the run printed."""
+    path = tmp_path_factory.mktemp("runs") / "finished"
+    status, out, err = run(f"--dataset {npz} --run-dir {path} {SHORT} --seed 3")
+    assert status == 0, err
+    return path, out
+
+
+def test_summary(finished, npz):
+    path, out = finished
+    summary = json.loads((path / "summary.json").read_text())
+    assert not set(KEYS) - set(summary)
+    history = read_history(path)
+    assert [row["epoch"] for row in history] == list("12345")
+    assert summary["accuracy_before"] == float(history[1]["val_accuracy"])
+    assert summary["accuracy_after"] == float(history[-1]["val_accuracy"])
+    assert summary["path_length"] == float(history[-1]["path_length"])
+    assert summary["nonlinear_units"] == float(history[-1]["nonlinear_units"]) < 1
+    assert summary["path_length_before"] == pytest.approx(5.5)
+    assert sum(row["nonlinear"] for row in summary["per_layer"]) == round(
+        summary["nonlinear_units"] * sum(row["units"] for row in summary["per_layer"])
+    )
+    assert (summary["backend"], summary["seed"]) == (BACKEND, 3)
+    assert summary["dataset"] == str(npz)
+    assert {"keras", "keras_nladv", BACKEND} < set(summary["versions"])
+    assert f"{summary['accuracy_after']:.2%}" in out
+    assert out.endswith((path / "report.txt").read_text() + "\n")
+
+
+def test_configuration(finished):
+    config = json.loads((finished[0] / "config.json").read_text())
+    assert (config["epochs"], config["ramp_epochs"], config["seed"]) == (5, 0, 3)
+    assert (config["learning_rate"], config["target_nonlinear_units"]) == (0.1, 0.3)
+    assert None not in {config["backend"], config["strength"], config["batch_size"]}
+
+
+def test_the_model_that_is_saved(finished, arrays):
+    summary = json.loads((finished[0] / "summary.json").read_text())
+    model = keras.models.load_model(finished[0] / "model.keras")
+    assert path_length(model) == summary["path_length"]
+    logits = model.predict(arrays["x_test"][..., None].astype("float32"), verbose=0)
+    accuracy = np.mean(logits.argmax(axis=1) == arrays["y_test"])
+    assert accuracy == pytest.approx(summary["accuracy_after"], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["core.png", "training.png"])
+def test_pictures(finished, name):
+    pixels = np.asarray(Image.open(finished[0] / name).convert("RGB"))
+    assert min(pixels.shape[:2]) > 200
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 10
+
+
+def steps(path):
+    """The steps of each tag of TensorBoard's events."""
+    events = EventAccumulator(str(path / "tensorboard"))
+    events.Reload()
+    return {tag: [e.step for e in events.Tensors(tag)] for tag in events.Tags()["tensors"]}
+
+
+def test_events(finished):
+    found = steps(finished[0])
+    assert {"loss", "val_accuracy", "path_length", "omega", "core", "alpha/stem"} < set(found)
+    assert all(seen == [0, 1, 2, 3, 4] for seen in found.values())
+
+
+def test_a_finished_run_is_not_run_again(finished, npz):
+    path, _ = finished
+    before = {file: file.stat().st_mtime_ns for file in path.rglob("*")}
+    status, out, _ = run(f"--run-dir {path} --resume")
+    assert status == 0
+    assert out.endswith((path / "report.txt").read_text() + "\n")
+    for arguments, message in [
+        (f"--dataset {npz} {SHORT} --seed 3", "holds a run already"),
+        (f"--dataset {npz} {SHORT} --seed 4 --resume", "seed (there 3, now 4)"),
+    ]:
+        status, out, err = run(f"--run-dir {path} {arguments}")
+        assert status == 1
+        assert message in err
+        assert "Traceback" not in err
+    assert {file: file.stat().st_mtime_ns for file in path.rglob("*")} == before
+
+
+def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, npz, tmp_path):
+    undisturbed, _ = finished
+    path = tmp_path / "killed"
+    arguments = f"--dataset {npz} --run-dir {path} {SHORT} --seed 3"
+    rng = np.random.default_rng()
+    # In the first epoch, and in one with pressure; at any moment, that of writing included.
+    for epochs in (0, 3):
+        process = start(arguments)
+        marker = path / "state.json" if epochs else path / "config.json"
+        while (
+            not (marker.exists() and (epochs == 0 or len(read_history(path)) >= epochs))
+            and process.poll() is None
+        ):
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 0.1))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        arguments = f"--run-dir {path} --resume"
+    status, out, err = run(arguments)
+    assert status == 0, err
+    assert "1/5" not in out
+
+    assert (path / "history.csv").read_text() == (undisturbed / "history.csv").read_text()
+    summaries = [json.loads((p / "summary.json").read_text()) for p in (path, undisturbed)]
+    for summary in summaries:
+        assert summary.pop("seconds") > 0
+    assert summaries[0] == summaries[1]
+    assert steps(path) == steps(undisturbed)
+
+
+def test_a_loss_that_is_not_finite(npz, tmp_path):
+    path = tmp_path / "run"
+    status, _, err = run(f"--dataset {npz} --run-dir {path} {SHORT} --learning-rate 1e30")
+    assert status == 1
+    assert "the loss is not finite" in err
+    assert "Traceback" not in err
+    assert not (path / "summary.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--backend caffe", "invalid choice 'caffe'"),
+        ("--dataset cifar11", "--dataset must be auto, digits"),
+        ("--dataset missing.npz", "there is no file"),
+        ("--granularity pixel", "invalid choice 'pixel'"),
+        ("--epochs 0", "--epochs must be a finite number of at least 1. Received: 0"),
+        ("--strength -1", "--strength must be a finite number of at least 0. Received: -1.0"),
+        ("--learning-rate nan", "--learning-rate must be a finite number"),
+        ("--batch-size 2000", "--batch-size must be at most 1437"),
+        ("--resume", "add --run-dir DIR"),
+        ("--model vgg16", "--model must be mobilenet, or resnet"),
+        ("--precision float99", "--precision: "),
+    ],
+)
+def test_bad_arguments(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dataset = "" if "--dataset" in arguments else "--dataset digits "
+    status, _, err = run(dataset + arguments)
+    assert status in (1, 2)
+    assert message in " ".join(err.replace("│", " ").split())
+    assert "Traceback" not in err
+    # Nothing was written.
+    assert list(tmp_path.iterdir()) == []
