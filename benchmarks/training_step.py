@@ -69,10 +69,15 @@ for _ in range(ROUNDS):
     rounds.append(seconds)
 times = np.array(rounds)
 
-print("                          ms    to ReLU (middle half)    to PReLU (middle half)   peak MiB")
+print("                      median ms      to ReLU (middle half)     to PReLU (middle half)")
 for index, name in enumerate(ACTIVATIONS):
-    line = f"{name:20} {1e3 * np.median(times[:, index]):7.1f}"
+    line = f"{name:20} {1e3 * np.median(times[:, index]):10.1f}"
     for other in (0, 1):
         low, median, high = np.percentile(times[:, index] / times[:, other], [25, 50, 75])
-        line += f"      {median:5.3f} ({low:5.3f}-{high:5.3f})"
-    print(f"{line} {memory[name]:10.0f}")
+        line += f"       {median:5.3f} ({low:5.3f}-{high:5.3f})"
+    print(line)
+print("                     fastest ms      to ReLU    to PReLU    peak MiB")
+fastest = 1e3 * times.min(axis=0)
+for index, name in enumerate(ACTIVATIONS):
+    relu, prelu = fastest[index] / fastest[:2]
+    print(f"{name:20} {fastest[index]:10.1f} {relu:12.3f} {prelu:11.3f} {memory[name]:11.0f}")

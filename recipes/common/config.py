@@ -83,16 +83,31 @@ def read_config(kind: type[Config]) -> Config:
         The configuration. Its backend is known, and is what `import keras` will give.
 
     Raises:
-        RecipeError: If the backend cannot be had, or if the run directory is of another
-            configuration.
+        RecipeError: If the backend cannot be had, if the run directory holds something else, or if
+            its run has another configuration.
     """
     config = tyro.cli(kind)
-    if config.resume:
-        if config.run_dir is None:
-            raise RecipeError("--resume needs the directory of the run: add --run-dir DIR.")
-        file = Path(config.run_dir, "config.json")
+    if config.run_dir is not None:
+        path = Path(config.run_dir)
+        file = path / "config.json"
         if file.exists():
+            if not config.resume:
+                raise RecipeError(
+                    f"--run-dir {path} holds a run already. Add --resume to go on with it, or "
+                    "choose another directory."
+                )
             config = _resumed(kind, config, file)
+        # A run that was killed early may have left parts of files.
+        elif path.exists() and not (
+            path.is_dir() and all(p.name.startswith("partial-") for p in path.iterdir())
+        ):
+            raise RecipeError(
+                f"--run-dir {path} is neither empty nor the directory of a run. Choose another."
+            )
+        elif config.resume:
+            print(f"{path} holds no run yet: starting from the beginning.")
+    elif config.resume:
+        raise RecipeError("--resume needs the directory of the run: add --run-dir DIR.")
     config.backend = choose_backend(config.backend)
     return config
 

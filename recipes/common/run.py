@@ -36,33 +36,13 @@ class Run:
     """
 
     def __init__(self, config):
-        """Makes the directory, or opens that of the run that is to be resumed.
-
-        Raises:
-            RecipeError: If there is a run already, or nothing that can be resumed.
-        """
+        """Makes the directory, if it is not that of a run that is resumed."""
         self.path = Path(config.run_dir)
         self.history, self.checkpoints, self.seconds = [], [], 0.0
-        file = self.path / "config.json"
-        if not file.exists():
-            if self.path.exists() and [
-                p for p in self.path.iterdir() if not p.name.startswith("partial-")
-            ]:
-                raise RecipeError(
-                    f"--run-dir {self.path} is neither empty nor the directory of a run. Choose "
-                    "another."
-                )
-            if config.resume:
-                print(f"{self.path} holds no run yet: starting from the beginning.")
-            (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
-            fields = dataclasses.asdict(config)
-            del fields["run_dir"], fields["resume"]
-            self.write_json("config.json", fields)
-        elif not config.resume:
-            raise RecipeError(
-                f"--run-dir {self.path} holds a run already. Add --resume to go on with it, or "
-                "choose another directory."
-            )
+        (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
+        fields = dataclasses.asdict(config)
+        del fields["run_dir"], fields["resume"]
+        self.write_json("config.json", fields)
 
     @property
     def epochs(self):

@@ -18,6 +18,7 @@ from keras_nladv import (
     nonlinearity_report,
     path_length,
 )
+from keras_nladv.callbacks.event_writer import EventWriter
 
 X, Y = np.ones((8, 4), "float32"), np.ones((8, 1), "float32")
 SLOPES = [[1.0, 0.25, 0.5, 0.0], [1.0, 1.0, 1.0, -0.5]]
@@ -187,6 +188,17 @@ def test_slopes_all_alike_or_not_finite(tmp_path, read_events):
     (finite,) = events.Histograms("alpha/second")
     assert finite.step == 0
     assert finite.histogram_value.num == 2
+
+
+@pytest.mark.parametrize(
+    "slopes", [[1e30], [-1e30, 1e30], np.nextafter(np.float32(0.5), [0.0, 1.0], dtype="float32")]
+)
+def test_histogram_of_any_slopes(slopes, tmp_path, read_events):
+    writer = EventWriter(tmp_path, 0)
+    writer.write(0, {}, {"slopes": np.array(slopes, "float32")}, {})
+    writer.close()
+    (histogram,) = read_events(tmp_path).Histograms("slopes")
+    assert sum(histogram.histogram_value.bucket) == len(slopes)
 
 
 def test_epochs_trained_again_replace_the_old_ones(tmp_path, read_events):

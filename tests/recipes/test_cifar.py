@@ -18,11 +18,11 @@ from .conftest import RECIPES
 
 BACKEND = keras.backend.backend()
 # What makes a run short. With 3 steps an epoch, the pressure has to be high.
-SHORT = "--model resnet8 --width 0.5 --epochs 5 --start-epoch 2 --batch-size 50 --strength 0.3"
-KEYS = (
-    "accuracy_before accuracy_after path_length path_length_unnormalized nonlinear_units per_layer "
-    "dataset backend seconds versions seed"
-).split()
+SHORT = "--model resnet8 --width 0.5 --epochs 5 --start-epoch 2 --batch-size 50 --strength 2"
+KEYS = {
+    *("accuracy_before", "accuracy_after", "path_length", "path_length_unnormalized"),
+    *("nonlinear_units", "per_layer", "dataset", "backend", "seconds", "versions", "seed"),
+}
 
 
 def start(arguments):
@@ -60,7 +60,7 @@ def finished(npz, tmp_path_factory):
 def test_summary(finished, npz):
     path, out = finished
     summary = json.loads((path / "summary.json").read_text())
-    assert not set(KEYS) - set(summary)
+    assert set(summary) > KEYS
     history = read_history(path)
     assert [row["epoch"] for row in history] == list("12345")
     assert summary["accuracy_before"] == float(history[1]["val_accuracy"])
@@ -103,9 +103,10 @@ def test_pictures(finished, name):
 
 def steps(path):
     """The steps of each tag of TensorBoard's events."""
-    events = EventAccumulator(str(path / "tensorboard"))
-    events.Reload()
-    return {tag: [e.step for e in events.Tensors(tag)] for tag in events.Tags()["tensors"]}
+    everything = {"scalars": 0, "histograms": 0, "images": 0}
+    events = EventAccumulator(str(path / "tensorboard"), everything).Reload()
+    read = {"scalars": events.Scalars, "histograms": events.Histograms, "images": events.Images}
+    return {tag: [e.step for e in read[k](tag)] for k in read for tag in events.Tags()[k]}
 
 
 def test_events(finished):
@@ -135,24 +136,23 @@ def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, npz, tmp_path
     undisturbed, _ = finished
     path = tmp_path / "killed"
     arguments = f"--dataset {npz} --run-dir {path} {SHORT} --seed 3"
+    process = start(arguments)
     rng = np.random.default_rng()
-    # In the first epoch, and in one with pressure; at any moment, that of writing included.
-    for epochs in (0, 3):
-        process = start(arguments)
-        marker = path / "state.json" if epochs else path / "config.json"
-        while (
-            not (marker.exists() and (epochs == 0 or len(read_history(path)) >= epochs))
-            and process.poll() is None
-        ):
-            time.sleep(0.005)
-        time.sleep(rng.uniform(0, 0.1))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
-        arguments = f"--run-dir {path} --resume"
-    status, out, err = run(arguments)
+    epochs = rng.integers(5)
+    print(f"killed after {epochs} epochs")  # Shown if the test fails.
+    file = path / ("state.json" if epochs else "config.json")
+    while not file.exists() or (epochs and len(json.loads(file.read_text())["history"]) < epochs):
+        assert process.poll() is None
+        time.sleep(0.005)
+    # In whatever comes next, writing included.
+    time.sleep(rng.uniform(0, 0.2))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+    status, out, err = run(f"--run-dir {path} --resume")
     assert status == 0, err
-    assert "1/5" not in out
+    assert epochs == 0 or " 1/5 " not in out
 
     assert (path / "history.csv").read_text() == (undisturbed / "history.csv").read_text()
     summaries = [json.loads((p / "summary.json").read_text()) for p in (path, undisturbed)]
@@ -177,13 +177,9 @@ def test_a_loss_that_is_not_finite(npz, tmp_path):
         ("--backend caffe", "invalid choice 'caffe'"),
         ("--dataset cifar11", "--dataset must be auto, digits"),
         ("--dataset missing.npz", "there is no file"),
-        ("--granularity pixel", "invalid choice 'pixel'"),
-        ("--epochs 0", "--epochs must be a finite number of at least 1. Received: 0"),
         ("--strength -1", "--strength must be a finite number of at least 0. Received: -1.0"),
-        ("--learning-rate nan", "--learning-rate must be a finite number"),
         ("--batch-size 2000", "--batch-size must be at most 1437"),
         ("--resume", "add --run-dir DIR"),
-        ("--model vgg16", "--model must be mobilenet, or resnet"),
         ("--precision float99", "--precision: "),
     ],
 )

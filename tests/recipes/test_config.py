@@ -84,6 +84,23 @@ def test_resume_refuses_another_configuration(read):
     assert "seed" not in str(error.value)
 
 
+def test_directories_that_are_refused(read, tmp_path):
+    with pytest.raises(RecipeError, match=r"holds a run already. Add --resume"):
+        read("--run-dir .")
+    (tmp_path / "config.json").rename(tmp_path / "notes.txt")
+    for arguments in ("--run-dir .", "--run-dir . --resume", "--run-dir notes.txt"):
+        with pytest.raises(RecipeError, match="neither empty nor the directory of a run"):
+            read(arguments)
+
+
+def test_directories_that_are_as_good_as_empty(read, tmp_path, capsys):
+    (tmp_path / "config.json").rename(tmp_path / "partial-config.json")
+    assert read("--run-dir .").epochs is None
+    assert capsys.readouterr().out == ""
+    assert read("--run-dir . --resume --epochs 2").epochs == 2
+    assert "holds no run yet: starting from the beginning" in capsys.readouterr().out
+
+
 def test_resume_without_a_run(read, tmp_path):
     with pytest.raises(RecipeError, match="add --run-dir DIR"):
         read("--resume")

@@ -12,8 +12,6 @@ from keras_nladv import NonlinearitySparsity, SparsePReLU, nonlinearity_report, 
     [
         # DESIGN's values, and one activation after another without shortcuts.
         ("resnet", 20, 14.5, 688),
-        ("resnet", 32, 23.5, 1136),
-        ("plain", 20, 19, 688),
         ("plain", 8, 7, 16 + 2 * 16 + 2 * 32 + 2 * 64),
     ],
 )
@@ -47,19 +45,14 @@ def test_activations(granularity):
     assert all(isinstance(r, NonlinearitySparsity) and r.strength == 0 for r in regularizers)
 
 
-def test_the_input_is_standardized_and_the_output_float32():
+def test_the_input_is_standardized():
     images = np.random.default_rng(0).normal(size=(4, 8, 8, 2)).astype("float32")
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        outputs = []
-        for scale, shift in ((1.0, 0.0), (1000.0, 7e4)):
-            keras.utils.set_random_seed(0)
-            model = convnet("resnet8", (8, 8, 2), 3, mean=[shift] * 2, variance=[scale**2] * 2)
-            outputs.append(keras.ops.convert_to_numpy(model(scale * images + shift)))
-    finally:
-        keras.config.set_dtype_policy("float32")
-    assert outputs[0].dtype == "float32"
-    np.testing.assert_allclose(outputs[0], outputs[1], atol=0.1)
+    outputs = []
+    for shift, scale in ((0.0, 1.0), (7000.0, 20.0)):
+        keras.utils.set_random_seed(0)
+        model = convnet("plain8", (8, 8, 2), 3, 0.25, mean=[shift] * 2, variance=[scale**2] * 2)
+        outputs.append(keras.ops.convert_to_numpy(model(shift + scale * images)))
+    np.testing.assert_allclose(outputs[0], outputs[1], atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["resnet", "resnet2", "resnet21", "plain-20", "resnet20x", "vgg"])

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import os
 
@@ -54,13 +53,8 @@ def config(tmp_path):
     return RunConfig(backend="jax", run_dir=str(tmp_path / "run"))
 
 
-@pytest.fixture
-def resumed(config):
-    return dataclasses.replace(config, resume=True)
-
-
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
-def test_a_resumed_run_goes_on_as_if_nothing_had_been(config, resumed, policy):
+def test_a_resumed_run_goes_on_as_if_nothing_had_been(config, policy):
     model, run = built(policy=policy), Run(config)
     for _ in range(3):
         run.commit(model, {"loss": step(model)}, 1.5)
@@ -68,14 +62,14 @@ def test_a_resumed_run_goes_on_as_if_nothing_had_been(config, resumed, policy):
     onward = [step(model) for _ in range(3)]
 
     again = built(seed=1, policy=policy)
-    other = Run(resumed)
+    other = Run(config)
     other.restore(again)
     assert (other.history, other.epochs, other.seconds) == (run.history, 3, 1.5)
     assert_same_state(again, expected)
     assert [step(again) for _ in range(3)] == onward
 
 
-def test_a_crash_at_any_call_leaves_an_epoch_that_is_whole(config, resumed, monkeypatch):
+def test_a_crash_at_any_call_leaves_an_epoch_that_is_whole(config, monkeypatch):
     model, run = built(), Run(config)
     run.commit(model, {"loss": step(model)}, 1.0)
     epochs = {1: state(model)}
@@ -103,7 +97,7 @@ def test_a_crash_at_any_call_leaves_an_epoch_that_is_whole(config, resumed, monk
     monkeypatch.setattr(keras.Model, "save_weights", crashing(keras.Model.save_weights))
 
     for calls in range(1, 100):
-        run = Run(resumed)
+        run = Run(config)
         run.restore(model)
         epoch = run.epochs
         assert_same_state(model, epochs[epoch])
@@ -126,7 +120,7 @@ def test_a_crash_at_any_call_leaves_an_epoch_that_is_whole(config, resumed, monk
     assert len(list((run.path / "checkpoints").iterdir())) == 2
 
 
-def test_a_damaged_checkpoint(config, resumed, capsys):
+def test_a_damaged_checkpoint(config, capsys):
     model, run = built(), Run(config)
     for _ in range(3):
         before = state(model)
@@ -134,7 +128,7 @@ def test_a_damaged_checkpoint(config, resumed, capsys):
     newest, older = (run.path / checkpoint["file"] for checkpoint in run.checkpoints)
 
     newest.write_bytes(newest.read_bytes()[:-100])
-    again, run = built(seed=1), Run(resumed)
+    again, run = built(seed=1), Run(config)
     run.restore(again)
     assert "epoch-0003.weights.h5` is damaged; trying the one before" in capsys.readouterr().out
     assert (run.epochs, run.seconds) == (2, 2.0)
@@ -142,27 +136,10 @@ def test_a_damaged_checkpoint(config, resumed, capsys):
 
     older.unlink()
     with pytest.raises(RecipeError, match=r"No checkpoint in .* is intact"):
-        Run(resumed).restore(again)
+        Run(config).restore(again)
     (run.path / "state.json").write_text('{"checkpoints": [')
     with pytest.raises(RecipeError, match=r"state.json` is damaged"):
-        Run(resumed).restore(again)
-
-
-def test_directories_that_are_refused(config, resumed, tmp_path, capsys):
-    path = tmp_path / "run"
-    path.mkdir()
-    (path / "partial-config.json").write_text("{")
-    run = Run(resumed)
-    assert "holds no run yet: starting from the beginning" in capsys.readouterr().out
-    run.restore(built())
-    assert run.epochs == 0
-    assert json.loads((path / "config.json").read_text())["precision"] == "float32"
-    with pytest.raises(RecipeError, match=r"holds a run already. Add --resume"):
-        Run(config)
-    (path / "config.json").rename(path / "notes.txt")
-    for options in (config, resumed):
-        with pytest.raises(RecipeError, match="neither empty nor the directory of a run"):
-            Run(options)
+        Run(config).restore(again)
 
 
 def test_progress_where_the_output_is_no_terminal(config, capsys):
