@@ -180,7 +180,6 @@ def test_a_loss_that_is_not_finite(npz, tmp_path):
         ("--strength -1", "--strength must be a finite number of at least 0. Received: -1.0"),
         ("--batch-size 2000", "--batch-size must be at most 1437"),
         ("--resume", "add --run-dir DIR"),
-        ("--precision float99", "--precision: "),
     ],
 )
 def test_bad_arguments(arguments, message, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import os
 
 import keras
 import pytest
-from common.config import RecipeError, RunConfig, choose_backend, read_config, require
+from common.config import RecipeError, RunConfig, choose_backend, plain_errors, read_config, require
 
 
 @dataclasses.dataclass
@@ -119,3 +119,11 @@ def test_require(epochs):
         require(Config(epochs=epochs), epochs=1)
     require(Config(epochs=1), epochs=1)
     require(Config(epochs=None), epochs=1)
+
+
+def test_what_keras_says_of_an_option():
+    with (
+        pytest.raises(RecipeError, match=r"--precision: .*float99"),
+        plain_errors("--precision"),
+    ):
+        keras.config.set_dtype_policy("float99")
