@@ -4,8 +4,8 @@ from dataclasses import replace
 import keras
 import numpy as np
 
-from keras_nladv.graph import private
 from keras_nladv.graph.activation import Activation
+from keras_nladv.graph.require_graph import require_graph
 from keras_nladv.graph.rules import on_registration
 from keras_nladv.graph.tracer import Tracer
 
@@ -36,8 +36,7 @@ class PathGraph:
     @classmethod
     def of(cls, model: keras.Model) -> "PathGraph":
         """Returns the graph of a model, traced the first time only."""
-        if not isinstance(model, keras.Model) or not private.is_functional(model):
-            raise ValueError(_not_a_graph(model))
+        require_graph(model)
         graph = _cache.get(model)
         # Sequential models can grow and shrink: their outputs are new ones then.
         if graph is None or any(a is not b for a, b in zip(graph._outputs, model.outputs)):
@@ -60,19 +59,3 @@ class PathGraph:
             for weight, activation in zip(weights, activations or self.activations())
         )
         return float(counted / total)
-
-
-def _not_a_graph(model):
-    if isinstance(model, keras.Sequential):
-        return (
-            f"`model` must be built, but Sequential model '{model.name}' does not know its input "
-            "shape yet. Start it with `keras.Input(shape)`, call `model.build(input_shape)` or "
-            "train it first."
-        )
-    if isinstance(model, keras.Model):
-        return (
-            "`model` must be a Functional or Sequential model, whose graph of layers can be read. "
-            f"Received: '{model.name}' of class {type(model).__name__}, a subclassed model. Wrap "
-            "it: `inputs = keras.Input(shape); model = keras.Model(inputs, subclassed(inputs))`."
-        )
-    return f"`model` must be a Functional or Sequential Keras model. Received: {model!r}"

@@ -1,12 +1,14 @@
 """The one place that reads Keras' private graph attributes.
 
 Keras has no public way to walk the graph of a Functional model or of a symbolic run. What is read
-here: `KerasTensor._keras_history`, `Operation._inbound_nodes`, the fields of a node, and the list
-of a layer's sublayers.
+here: `_keras_history` and `_keras_mask` of a `KerasTensor`, `Operation._inbound_nodes`, the fields
+of a node, the structures of a model's inputs and outputs, and the list of a layer's sublayers.
 """
 
+import sys
 import warnings
 from contextlib import contextmanager
+from typing import Any
 
 import keras
 
@@ -48,12 +50,39 @@ def nodes_between(inputs, outputs):
     return ordered
 
 
+def producer(tensor):
+    """Returns the operation that a `KerasTensor` of a model is an output of."""
+    return tensor._keras_history.operation
+
+
+def source(tensor):
+    """Returns the Keras node, the call, that a `KerasTensor` of a model is an output of."""
+    return producer(tensor)._inbound_nodes[tensor._keras_history.node_index]
+
+
+def mask_of(tensor):
+    """Returns the mask that Keras passes along with a tensor, or `None`."""
+    return getattr(tensor, "_keras_mask", None)
+
+
+def with_mask(tensor, mask):
+    """Lets Keras pass a mask along with a tensor. Returns the tensor."""
+    tensor._keras_mask = mask
+    return tensor
+
+
 def is_functional(operation):
     """Whether `operation` is a model whose graph of layers is what a call of it computes."""
     if isinstance(operation, keras.Sequential):
         return bool(operation.built and operation.outputs)
     functional = keras.src.models.functional.Functional
     return isinstance(operation, functional) and type(operation).call is functional.call
+
+
+def structures(model):
+    """Returns the inputs and the outputs of a model with a graph, in the structures they have."""
+    functional = model._functional if isinstance(model, keras.Sequential) else model
+    return functional._inputs_struct, functional._outputs_struct
 
 
 def is_keras_operation(operation):
@@ -80,7 +109,7 @@ def symbolic_run(layer):
     for each in patched:
         each.__dict__["compute_output_spec"] = _spec_from_call(each)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), embedding_masks(layers):
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -89,6 +118,52 @@ def symbolic_run(layer):
         for each, (inbound, outbound) in zip(layers, marks):
             del each._inbound_nodes[inbound:]
             del each._outbound_nodes[outbound:]
+
+
+@contextmanager
+def embedding_masks(layers):
+    """Lets those of `layers` that attach masks to real tensors only do so to symbolic ones, too."""
+    patched = [each for each in layers if isinstance(each, keras.layers.ReversibleEmbedding)]
+    for each in patched:
+        each.__dict__["compute_mask"] = _mask_of_ids(each)
+    try:
+        yield
+    finally:
+        for each in patched:
+            del each.__dict__["compute_mask"]
+
+
+def _mask_of_ids(layer):
+    def compute_mask(inputs, mask=None):
+        # In reverse, the layer gets no ids.
+        is_ids = "int" in keras.backend.standardize_dtype(inputs.dtype)
+        return keras.layers.Embedding.compute_mask(layer, inputs, mask) if is_ids else None
+
+    return compute_mask
+
+
+@contextmanager
+def dynamic_causal_masks(layer, sequence):
+    """Lets a decoder of keras-hub be run symbolically on a sequence of unknown length.
+
+    Its causal mask is made of sizes, which have to be known. While this lasts it is made of
+    `sequence`, the symbolic tensor, instead.
+    """
+    module: Any = sys.modules[type(layer).__module__]
+    original = getattr(module, "compute_causal_mask", None)
+    if original is None:
+        yield
+        return
+
+    def compute_causal_mask(batch_size, input_length, output_length, cache_index=0):
+        positions = keras.ops.cumsum(keras.ops.ones_like(sequence[..., 0], dtype="int32"), axis=1)
+        return positions[:, :, None] >= positions[:, None, :]
+
+    module.compute_causal_mask = compute_causal_mask
+    try:
+        yield
+    finally:
+        module.compute_causal_mask = original
 
 
 def _spec_from_call(layer):

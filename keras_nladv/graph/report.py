@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_nladv.graph import private
 from keras_nladv.graph.path_graph import PathGraph
+from keras_nladv.table import format_table
 
 COLUMNS = {
     "name": "activation",
@@ -65,22 +66,16 @@ class NonlinearityReport:
         }
 
     def __str__(self) -> str:
-        total = {"name": "total", "units": self.units, "nonlinear": self.nonlinear}
-        rows = [*self.rows, {**total, "operations": self.operations}]
+        total = {
+            "name": "total",
+            "units": self.units,
+            "nonlinear": self.nonlinear,
+            "operations": self.operations,
+        }
         keys = [key for key in COLUMNS if any(key in row for row in self.rows)] or ["name", "units"]
-        table = [[COLUMNS[key] for key in keys]]
-        table += [[_cell(key, row.get(key, "")) for key in keys] for row in rows]
-        widths = [max(map(len, column)) for column in zip(*table)]
-        lines = [
-            "  ".join(
-                # Text to the left, numbers to the right.
-                cell.ljust(width) if key in ("name", "function") else cell.rjust(width)
-                for key, cell, width in zip(keys, line, widths)
-            ).rstrip()
-            for line in table
-        ]
-        rule = "-" * max(map(len, lines))
-        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+        rows = [{key: _cell(key, row[key]) for key in row} for row in self.rows]
+        columns = {key: COLUMNS[key] for key in keys}
+        return format_table(columns, rows, ("name", "function"), total)
 
     __repr__ = __str__
 
@@ -170,8 +165,5 @@ def _watch(model, activations, data, batch_size):
 
 
 def _cell(key, value):
-    if value is None:
-        return "?"
-    if key in ("dead", "always_on") and value != "":
-        return f"{value:.1%}"
-    return str(value)
+    share = key in ("dead", "always_on") and value is not None
+    return f"{value:.1%}" if share else value

@@ -1,0 +1,108 @@
+import inspect
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from keras_nladv.graph import private
+from keras_nladv.graph.rules import find_rule
+
+
+class CannotOpenError(ValueError):
+    """Says why a layer cannot be replaced by the calls that its `call` makes.
+
+    Attributes:
+        run: `Opened`, what is known of it all the same, or `None`.
+    """
+
+    def __init__(self, reason, run=None):
+        super().__init__(reason)
+        self.run = run
+
+
+@dataclass
+class Opened:
+    """The calls that a composite layer makes, from a symbolic run of its `call`.
+
+    Attributes:
+        starts: List of pairs: a tensor that the run starts from, and the one that it stands for.
+        outputs: The outputs of the run.
+        masks: List of the masks that the run attached to the outputs, `None` where there is none.
+        nodes: List of the Keras nodes that lead to the outputs and masks.
+        mask_nodes: List of those that lead to the masks.
+    """
+
+    starts: list[tuple[keras.KerasTensor, keras.KerasTensor]]
+    outputs: Any
+    masks: list[keras.KerasTensor | None]
+    nodes: list[Any]
+    mask_nodes: list[Any]
+
+
+def opened(layer, args, kwargs):
+    """Runs a composite layer's `call` symbolically.
+
+    Args:
+        layer: A layer whose `call` is made of layers and `keras.ops`.
+        args: Its positional arguments, tensors of a model under construction among them.
+        kwargs: Its keyword arguments, likewise.
+
+    Returns:
+        `Opened`.
+
+    Raises:
+        CannotOpenError: If the calls would not do all that the layer does.
+    """
+    run = _run(layer, args, kwargs)
+    inside = {id(weight) for part in private.sublayers(layer)[1:] for weight in part.variables}
+    if any(id(weight) not in inside for weight in layer.variables):
+        raise CannotOpenError("it has weights of its own", run)
+    if layer.activity_regularizer is not None:
+        raise CannotOpenError("it has an activity regularizer", run)
+    if "training" in inspect.signature(layer.call).parameters:
+        in_training = _run(layer, args, {**kwargs, "training": True})
+        kinds = [[type(node.operation) for node in each.nodes] for each in (run, in_training)]
+        if kinds[0] != kinds[1]:
+            raise CannotOpenError("it makes other calls in training", run)
+    for node in run.nodes:
+        if find_rule(node.operation) is None:
+            continue  # It may be opened in turn.
+        try:
+            node.operation.get_config()
+        except Exception as error:
+            raise CannotOpenError(
+                f"layer '{node.operation.name}' inside it has no `get_config` that works", run
+            ) from error
+    return run
+
+
+def _run(layer, args, kwargs):
+    starts = []
+
+    def fresh(leaf):
+        if not isinstance(leaf, keras.KerasTensor):
+            return leaf
+        tensor = keras.KerasTensor(leaf.shape, leaf.dtype)
+        starts.append((tensor, leaf))
+        mask = private.mask_of(leaf)
+        return tensor if mask is None else private.with_mask(tensor, fresh(mask))
+
+    args, kwargs = keras.tree.map_structure(fresh, (args, kwargs))
+    with ExitStack() as stack:
+        stack.enter_context(private.symbolic_run(layer))
+        stack.enter_context(private.dynamic_causal_masks(layer, starts[0][0]))
+        try:
+            outputs = layer.call(*args, **kwargs)
+        except Exception as error:
+            raise CannotOpenError(
+                f"a symbolic run of its `call` fails with {type(error).__name__}: {error}"
+            ) from error
+        flat = keras.tree.flatten(outputs)
+        if not all(isinstance(output, keras.KerasTensor) for output in flat):
+            raise CannotOpenError("an output of it is no tensor that depends on its inputs")
+        masks = [private.mask_of(tensor) for tensor in flat]
+        known = [mask for mask in masks if mask is not None]
+        begin = [tensor for tensor, _ in starts]
+        nodes, mask_nodes = (private.nodes_between(begin, ends) for ends in (flat + known, known))
+    return Opened(starts, outputs, masks, nodes, mask_nodes)

@@ -1,0 +1,59 @@
+"""What is a pointwise activation, by the path rules: they and surgery must not disagree."""
+
+import keras
+
+from keras_nladv.graph import layer_rules, private
+from keras_nladv.graph.operation_rules import OPERATION_RULES
+from keras_nladv.graph.rules import activates, find_rule
+
+FUSING = (
+    layer_rules.dense,
+    layer_rules.einsum_dense,
+    layer_rules.conv,
+    layer_rules.depthwise_conv,
+    layer_rules.separable_conv,
+)
+
+
+def fuses_activation(operation):
+    """Whether a layer applies its `activation` to what it puts out, as `Dense` does."""
+    return find_rule(operation) in FUSING
+
+
+def pointwise_function(applied, args=()):
+    """Returns the function that an activation applies to each element.
+
+    Args:
+        applied: An activation function, or a layer or operation.
+        args: The positional arguments of its call, for operations of two arguments.
+
+    Returns:
+        A function of one tensor: `keras.activations.relu` for whatever is a plain ReLU, else what
+        was given or is inside it. `None` if it is no pointwise activation.
+    """
+    if isinstance(applied, keras.layers.Activation):
+        return pointwise_function(applied.activation)
+    rule = find_rule(applied)
+    if rule is None and private.is_keras_operation(applied):
+        rule = OPERATION_RULES.get(type(applied).__name__)
+        kind = type(applied).__name__
+        is_relu = kind == "Relu" or (kind == "Maximum" and any(map(_is_zero, args)))
+        if is_relu:
+            return keras.activations.relu
+    if rule not in (activates, layer_rules.prelu):
+        return None
+    if isinstance(applied, keras.layers.ReLU):
+        plain = not applied.negative_slope and not applied.threshold and applied.max_value is None
+        return keras.activations.relu if plain else applied
+    return applied
+
+
+def function_name(applied):
+    """The name of an activation for people, such as `"gelu"`."""
+    if isinstance(applied, keras.layers.Activation):
+        return function_name(applied.activation)
+    return getattr(applied, "__name__", type(applied).__name__).lower()
+
+
+def _is_zero(value):
+    return isinstance(value, (int, float)) and value == 0

@@ -1,0 +1,88 @@
+import fnmatch
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from keras_nladv.graph.require_graph import require_graph
+from keras_nladv.regularizers.nonlinearity_sparsity import NonlinearitySparsity
+from keras_nladv.surgery.sparsifier import Sparsifier
+from keras_nladv.surgery.sparsify_report import SparsifyReport
+
+
+def sparsify(
+    model: keras.Model,
+    select: str | Callable[[str, Any], bool] | None = None,
+    *,
+    granularity: str = "channel",
+    linear_threshold: float = 0.01,
+    alpha_regularizer: keras.Regularizer | None = NonlinearitySparsity(0.0),  # noqa: B008
+    share_around_depthwise: bool = False,
+    return_report: bool = False,
+) -> keras.Model | tuple[keras.Model, SparsifyReport]:
+    """Makes the activations of a model linearizable, without changing what it computes.
+
+    Every pointwise activation becomes a `SparsePReLU` of that activation with slopes of 0: layers
+    such as `ReLU` and `Activation`, what is fused in `Dense` and convolutions as `activation=`, and
+    operations such as `keras.activations.gelu(x)`. Stock `PReLU` keeps its slopes. Nested models
+    are entered; layers that are made of others, like a Transformer encoder of keras-hub, are opened
+    into their parts, so that their inner activations are layers of the new model. Where that is not
+    possible the block is kept and gets `activation=SparsePReLU(...)`, if it takes that argument.
+
+    The model given is left as it is. The new one has weights of its own, of the same values. It is
+    not compiled: an optimizer's state belongs to the weights that it was made for, and there are
+    new ones. Compile it before training, as you would any model.
+
+    Args:
+        model: A built Functional or Sequential model.
+        select: Which activations to convert. A pattern for their names, such as `"block_3*"`; or a
+            function of the name and of the layer or operation that returns whether to convert it.
+            What is fused goes by the name of the layer that it is fused in. Default: all.
+        granularity: Granularity of the slopes, see `SparsePReLU`.
+        linear_threshold: Threshold of the layers, see `SparsePReLU`.
+        alpha_regularizer: Regularizer of the slopes; each layer gets a copy. The default presses
+            with strength 0 until `LinearizationSchedule` changes that.
+        share_around_depthwise: Whether the activations before and after a depthwise convolution
+            share their slopes. What becomes linear then does so on both sides, where `collapse` can
+            merge it. Only where both are the same function.
+        return_report: Whether to return what was converted, and what was left and why, too.
+
+    Returns:
+        The new model, or the new model and a `SparsifyReport`.
+
+    Raises:
+        ValueError: If the model has no graph (see `path_length`), if a layer cannot be copied, or
+            if there is nothing to convert.
+
+    Example:
+
+    >>> model = keras.Sequential([
+    ...     keras.Input((8,)), keras.layers.Dense(4, activation="gelu"), keras.layers.Dense(2)
+    ... ])
+    >>> sparse, report = sparsify(model, return_report=True)
+    >>> [type(layer).__name__ for layer in sparse.layers]
+    ['Dense', 'SparsePReLU', 'Dense']
+    >>> [(row["function"], row["outcome"]) for row in report.rows]
+    [('gelu', 'converted')]
+    """
+    require_graph(model)
+    if select is not None and not isinstance(select, str) and not callable(select):
+        raise ValueError(
+            "`select` must be a pattern for names, a function of name and layer, or `None`. "
+            f"Received: select={select!r}"
+        )
+    if isinstance(select, str):
+        pattern = select
+        select = lambda name, _: fnmatch.fnmatchcase(name, pattern)  # noqa: E731
+    sparsifier = Sparsifier(
+        select or (lambda name, operation: True),
+        {"granularity": granularity, "linear_threshold": linear_threshold},
+        alpha_regularizer,
+        share_around_depthwise,
+    )
+    sparse = sparsifier.copy(model)
+    report = SparsifyReport(sparsifier.rows)
+    if not report.converted:
+        raise ValueError(f"`sparsify` found nothing to convert in model '{model.name}'.\n{report}")
+    sparsifier.transfer_weights()
+    return (sparse, report) if return_report else sparse
