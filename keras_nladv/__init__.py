@@ -8,6 +8,9 @@ from keras_nladv.graph import path_length as path_length
 from keras_nladv.graph import register_path_rule as register_path_rule
 from keras_nladv.layers import SparsePReLU as SparsePReLU
 from keras_nladv.regularizers import NonlinearitySparsity as NonlinearitySparsity
+from keras_nladv.surgery import CollapsePlan as CollapsePlan
+from keras_nladv.surgery import collapse as collapse
+from keras_nladv.surgery import collapse_plan as collapse_plan
 from keras_nladv.surgery import sparsify as sparsify
 
 __version__ = "0.1.0"

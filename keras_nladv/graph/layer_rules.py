@@ -304,6 +304,8 @@ UNITS = (
 )
 rules_for(passes, *(getattr(keras.activations, name) for name in NO_UNITS))
 rules_for(activates, *(getattr(keras.activations, name) for name in UNITS))
+# As the `activation` of a layer, the operations do as well.
+rules_for(activates, *(getattr(keras.ops, name) for name in UNITS if hasattr(keras.ops, name)))
 
 # Layers and functions of keras-hub, by name: it need not be installed.
 rules_for(attention, "keras_hub>CachedMultiHeadAttention")

@@ -107,9 +107,9 @@ def dot_product_attention(call):
 
 RULES = {
     activates: (
-        "Relu Relu6 LeakyRelu Elu Selu Celu Gelu Silu HardSilu Threshold Tanh HardTanh TanhShrink "
-        "Sigmoid SparseSigmoid HardSigmoid LogSigmoid Softplus Softsign SparsePlus Squareplus "
-        "SoftShrink HardShrink"
+        "Relu ReLU Relu6 LeakyRelu Elu Selu Celu Gelu Silu HardSilu Threshold "
+        "Tanh HardTanh TanhShrink Sigmoid SparseSigmoid HardSigmoid LogSigmoid Softplus Softsign "
+        "SparsePlus Squareplus SoftShrink HardShrink"
     ),
     passes: (
         "Cast SaturateCast ConvertToTensor StopGradient Copy Negative NanToNum Identity Softmax "

@@ -86,8 +86,8 @@ def structures(model):
 
 
 def is_keras_operation(operation):
-    """Whether `operation` is one of `keras.ops`, as against a layer or a user's own operation."""
-    return type(operation).__module__.startswith("keras.src.ops.")
+    """Whether `operation` is one of Keras' own, as against a layer or a user's own operation."""
+    return type(operation).__module__.startswith(("keras.src.ops.", "keras.src.activations."))
 
 
 def sublayers(layer):
@@ -95,9 +95,17 @@ def sublayers(layer):
     return layer._flatten_layers()
 
 
+def lambda_arguments(layer):
+    """The arguments of a `Lambda` layer, with the functions themselves."""
+    names = ("function", "_output_shape", "mask", "arguments")
+    return {name.removeprefix("_"): getattr(layer, name) for name in names}
+
+
 @contextmanager
-def symbolic_run(layer):
+def symbolic_run(layer, training=None):
     """Keeps a symbolic run of a layer's `call` from leaving traces on the layers inside it.
+
+    Layers that are not told otherwise take `training` from the run, as in a call of the layer.
 
     Its warnings are left out: the layer has been called before and has said the same then.
     Attention layers inside accept all arguments of their `call` while it lasts: those of keras-hub
@@ -108,11 +116,16 @@ def symbolic_run(layer):
     patched = [each for each in layers if isinstance(each, keras.layers.MultiHeadAttention)]
     for each in patched:
         each.__dict__["compute_output_spec"] = _spec_from_call(each)
+    context = layer._get_call_context()
+    outer = context.get_value("training")
+    context.set_value("training", training)
     try:
         with warnings.catch_warnings(), embedding_masks(layers):
             warnings.simplefilter("ignore")
             yield
     finally:
+        context.set_value("training", outer)
+        layer._maybe_reset_call_context()
         for each in patched:
             del each.__dict__["compute_output_spec"]
         for each, (inbound, outbound) in zip(layers, marks):

@@ -1,3 +1,4 @@
+import math
 import operator
 from typing import Any
 
@@ -144,6 +145,8 @@ def _watch(model, activations, data, batch_size):
     extremes: dict[int, tuple[Any, Any]] = {}
 
     def note(activation, inputs):
+        if math.prod(inputs.shape[axis] for axis in activation.unit_axes) != activation.units:
+            return  # The call is one on a tensor of another size.
         values = activation.by_unit(keras.ops.convert_to_numpy(inputs).astype("float32"))
         low, high = extremes.get(id(activation), (np.inf, -np.inf))
         extremes[id(activation)] = (

@@ -92,6 +92,8 @@ class Tracer:
         layer = activation.layer
         # Operations inside a composite layer are made anew by each run of it.
         key = activation.name if private.is_keras_operation(layer) else id(layer)
+        # One without slopes may be called on tensors of several sizes.
+        key = key, activation.units
         if key not in self._indices:
             self._indices[key] = len(self.activations)
             self.activations.append(activation)

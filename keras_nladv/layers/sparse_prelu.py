@@ -143,6 +143,8 @@ class SparsePReLU(keras.layers.Layer):
                 '`keras.Input`, or use `granularity="layer"`.'
             )
         self.input_spec = input_spec
+        if isinstance(self.activation, keras.Layer) and not self.activation.built:
+            self.activation.build(input_shape)
         self.alpha = self.add_weight(
             name="alpha",
             shape=shape,

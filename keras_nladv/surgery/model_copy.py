@@ -1,4 +1,6 @@
 import inspect
+import tempfile
+from collections import defaultdict
 from typing import Any
 
 import keras
@@ -16,11 +18,16 @@ class ModelCopy:
         # By the original's `id`, with the original, which has to stay alive for that.
         self._copies = {}
         self._names: list[set[str]] = [set()]
-        # The `id`s of sublayers of originals and of copies that have no counterpart.
-        self.unmatched = set()
+        # By the original's `id`: the `id`s of sublayers, of it and of its copy, that have no
+        # counterpart in the other.
+        self.unmatched = defaultdict(set)
 
-    def copy(self, model):
+    def copy(self, model, name=None):
         """Copies a Functional or Sequential model.
+
+        Args:
+            model: The model.
+            name: Name of the copy, that of the model by default.
 
         Returns:
             A model of the same class as far as its calls allow: Sequential, else Functional.
@@ -37,8 +44,8 @@ class ModelCopy:
             chain = [x.operation for x in private.nodes_between(flat, keras.tree.flatten(outputs))]
             distinct = len({id(layer) for layer in chain}) == len(chain)
             if distinct and all(isinstance(layer, keras.Layer) for layer in chain):
-                return keras.Sequential([inputs, *chain], name=model.name)
-        return keras.Model(inputs, outputs, name=model.name)
+                return keras.Sequential([inputs, *chain], name=name or model.name)
+        return keras.Model(inputs, outputs, name=name or model.name)
 
     def follow(self, nodes, values, prefix=""):
         """Repeats calls on other tensors.
@@ -51,6 +58,11 @@ class ModelCopy:
         """
         for node in nodes:
             args, kwargs = node.arguments.fill_in(values)
+            if any(isinstance(x, keras.Variable) for x in keras.tree.flatten((args, kwargs))):
+                raise ValueError(
+                    f"Operation '{node.operation.name}' uses a weight of a layer, outside of that "
+                    "layer. What it would use in the copy cannot be known. Put it into a layer."
+                )
             # What is `None` and need not be said: the attention layers of keras-hub take `cache`
             # in `call` but not where Keras asks for the shape of the output.
             kwargs = {key: value for key, value in kwargs.items() if value is not None}
@@ -67,7 +79,7 @@ class ModelCopy:
         """Returns the copy of a layer, operation or model, made the first time only."""
         if id(operation) not in self._copies:
             if private.is_functional(operation):
-                copy = self.copy(operation)
+                copy = self.copy(operation, self.unique_name(prefix + operation.name))
             else:
                 copy = self.from_config(operation, prefix=prefix)
             self.keep(operation, copy)
@@ -84,12 +96,14 @@ class ModelCopy:
         name = self.unique_name(prefix + layer.name)
         try:
             config = {**layer.get_config(), **(changes or {}), "name": name}
-            if isinstance(layer, keras.layers.Lambda):
-                # The function comes from this process, not from a file.
-                return layer.from_config(config, safe_mode=False)
+            if type(layer) is keras.layers.Lambda:
+                # Read from a configuration, a lambda would not know the names around it.
+                return keras.layers.Lambda(**{**config, **private.lambda_arguments(layer)})
             try:
                 return type(layer).from_config(config)
             except TypeError:
+                if changes is not None and not changes.keys() <= known:
+                    raise
                 # Some layers of keras-hub list what their `__init__` does not take. The copy must
                 # not, or the model could be saved but not loaded.
                 config = {key: config[key] for key in config.keys() & known}
@@ -115,11 +129,17 @@ class ModelCopy:
 
     def transfer_weights(self):
         """Gives the copies the weights of their originals."""
-        for copy, original in self._copies.values():
-            if not isinstance(original, keras.Layer) or private.is_functional(original):
+        # Models before what is in them, whose `trainable` theirs sets.
+        for copy, original in reversed(self._copies.values()):
+            if not isinstance(original, keras.Layer):
                 continue
+            if private.is_functional(original):
+                if not original.trainable:
+                    copy.trainable = False
+                continue
+            unmatched = self.unmatched[id(original)]
             pairs = [
-                [part for part in private.sublayers(layer) if id(part) not in self.unmatched]
+                [part for part in private.sublayers(layer) if id(part) not in unmatched]
                 for layer in (original, copy)
             ]
             if len(pairs[0]) != len(pairs[1]):
@@ -128,13 +148,19 @@ class ModelCopy:
                     "what `from_config(layer.get_config())` makes has other layers inside."
                 )
             for old, new in zip(*pairs):
+                new.trainable = old.trainable
+                if not old.built:
+                    continue
                 store: dict[str, Any] = {}
                 old.save_own_variables(store)
                 # By NumPy: on JAX, variables that shared an array would be deleted together.
                 new.load_own_variables(
                     {key: keras.ops.convert_to_numpy(value) for key, value in store.items()}
                 )
-                new.trainable = old.trainable
+                if hasattr(old, "save_assets"):  # Vocabularies.
+                    with tempfile.TemporaryDirectory() as folder:
+                        old.save_assets(folder)
+                        new.load_assets(folder)
 
     def _input(self, tensor):
         layer = private.producer(tensor)

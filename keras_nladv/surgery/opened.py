@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_nladv.graph import private
 from keras_nladv.graph.rules import find_rule
@@ -54,17 +55,25 @@ def opened(layer, args, kwargs):
     Raises:
         CannotOpenError: If the calls would not do all that the layer does.
     """
-    run = _run(layer, args, kwargs)
+    kwargs = dict(kwargs)
+    # The model's `training` takes precedence over False.
+    if kwargs.pop("training", None):
+        raise CannotOpenError("it is called with `training=True`")
+    run = _run(layer, args, kwargs, training=None)
     inside = {id(weight) for part in private.sublayers(layer)[1:] for weight in part.variables}
     if any(id(weight) not in inside for weight in layer.variables):
         raise CannotOpenError("it has weights of its own", run)
     if layer.activity_regularizer is not None:
         raise CannotOpenError("it has an activity regularizer", run)
-    if "training" in inspect.signature(layer.call).parameters:
-        in_training = _run(layer, args, {**kwargs, "training": True})
-        kinds = [[type(node.operation) for node in each.nodes] for each in (run, in_training)]
-        if kinds[0] != kinds[1]:
-            raise CannotOpenError("it makes other calls in training", run)
+    leaves = keras.tree.flatten([(x.arguments.args, x.arguments.kwargs) for x in run.nodes])
+    if any(isinstance(x, keras.Variable) or (keras.ops.is_tensor(x) and x.ndim) for x in leaves):
+        # Made from the weights of a layer inside, as far as one can tell: a constant from then on.
+        raise CannotOpenError("it calls operations on tensors that are not made of its inputs", run)
+    in_training = _run(layer, args, kwargs, training=True)
+    if _calls(run) != _calls(in_training):
+        raise CannotOpenError("it makes other calls in training", run)
+    if any(node.arguments.kwargs.get("training", True) is not True for node in in_training.nodes):
+        raise CannotOpenError("it fixes `training` for a layer inside it", run)
     for node in run.nodes:
         if find_rule(node.operation) is None:
             continue  # It may be opened in turn.
@@ -77,7 +86,29 @@ def opened(layer, args, kwargs):
     return run
 
 
-def _run(layer, args, kwargs):
+def _calls(run):
+    """What the calls of a run are, to be compared with another run of the same layer."""
+    tensors = [tensor for tensor, _ in run.starts]
+    tensors += [tensor for node in run.nodes for tensor in node.outputs]
+    numbers = {id(tensor): f"tensor {number}" for number, tensor in enumerate(tensors)}
+
+    def comparable(leaf):
+        is_array = isinstance(leaf, np.ndarray) or keras.ops.is_tensor(leaf)
+        return (
+            keras.ops.convert_to_numpy(leaf).tolist() if is_array else numbers.get(id(leaf), leaf)
+        )
+
+    calls = []
+    for node in run.nodes:
+        kwargs = {key: x for key, x in node.arguments.kwargs.items() if key != "training"}
+        leaves = keras.tree.flatten((node.arguments.args, sorted(kwargs.items())))
+        calls.append([type(node.operation), *map(comparable, leaves)])
+    return calls
+
+
+def _run(layer, args, kwargs, training):
+    if "training" in inspect.signature(layer.call).parameters:
+        kwargs = {**kwargs, "training": training}
     starts = []
 
     def fresh(leaf):
@@ -90,7 +121,7 @@ def _run(layer, args, kwargs):
 
     args, kwargs = keras.tree.map_structure(fresh, (args, kwargs))
     with ExitStack() as stack:
-        stack.enter_context(private.symbolic_run(layer))
+        stack.enter_context(private.symbolic_run(layer, training))
         stack.enter_context(private.dynamic_causal_masks(layer, starts[0][0]))
         try:
             outputs = layer.call(*args, **kwargs)

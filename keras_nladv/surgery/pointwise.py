@@ -40,9 +40,12 @@ def pointwise_function(applied, args=()):
         is_relu = kind == "Relu" or (kind == "Maximum" and any(map(_is_zero, args)))
         if is_relu:
             return keras.activations.relu
+    if applied is keras.ops.relu:
+        return keras.activations.relu
     if rule not in (activates, layer_rules.prelu):
         return None
-    if isinstance(applied, keras.layers.ReLU):
+    # The layer, or what `keras.activations.relu` leaves in the graph.
+    if type(applied).__name__ == "ReLU" and hasattr(applied, "max_value"):
         plain = not applied.negative_slope and not applied.threshold and applied.max_value is None
         return keras.activations.relu if plain else applied
     return applied

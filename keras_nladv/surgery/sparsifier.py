@@ -1,5 +1,6 @@
+from typing import Any
+
 import keras
-import numpy as np
 
 from keras_nladv.graph import private
 from keras_nladv.graph.rules import find_rule
@@ -7,6 +8,7 @@ from keras_nladv.layers.sparse_prelu import SparsePReLU
 from keras_nladv.surgery.model_copy import ModelCopy
 from keras_nladv.surgery.opened import CannotOpenError, opened
 from keras_nladv.surgery.pointwise import function_name, fuses_activation, pointwise_function
+from keras_nladv.surgery.site import Site, granularity_of
 
 # What may stand between a depthwise convolution and its activations: it acts on each channel.
 BY_CHANNEL = (
@@ -21,149 +23,194 @@ class Sparsifier(ModelCopy):
 
     Args:
         select: Function of an activation's name and layer or operation: whether to convert it.
-        options: Dict of arguments of `SparsePReLU`.
-        regularizer: Regularizer of the slopes, or `None`.
+        options: Dict of the arguments `granularity` and `linear_threshold` of `SparsePReLU`.
+        regularizer: Regularizer of the slopes.
         share: Whether the activations around a depthwise convolution share their slopes.
-
-    Attributes:
-        rows: List of dicts, what became of each activation, see `SparsifyReport`.
     """
 
     def __init__(self, select, options, regularizer, share):
         super().__init__()
-        self.rows = []
+        self._rows = {}
         self._select = select
         self._options = options
         self._regularizer = regularizer
         self._share = share
         self._axis = -1
-        # By the `id` of the layer or operation that each stands for.
+        self._scope = None
+        # With the sites where they were made, by keys of these and the shapes of the slopes.
         self._made = {}
+        # Names and keys for operations inside composite layers, by their `id`: each run of a
+        # layer makes new ones.
+        self._inside = {}
 
-    def copy(self, model):
+    @property
+    def rows(self):
+        """List of dicts, what became of each activation, see `SparsifyReport`."""
+        return list(self._rows.values())
+
+    def copy(self, model, name=None):
         formats = {getattr(layer, "data_format", None) for layer in private.sublayers(model)}
-        outer, self._axis = self._axis, 1 if "channels_first" in formats else -1
-        copy = super().copy(model)
-        self._axis = outer
+        outer = self._axis, self._scope
+        self._axis = 1 if "channels_first" in formats else -1
+        self._scope = "" if self._scope is None else f"{self._scope}{name or model.name}/"
+        copy = super().copy(model, name)
+        self._axis, self._scope = outer
         return copy
 
     def called(self, node, args, kwargs, prefix):
-        operation, shape = node.operation, node.outputs[0].shape
-        name = prefix + operation.name
+        operation, output = node.operation, node.outputs[0]
         if isinstance(operation, SparsePReLU) or private.is_functional(operation):
             return super().called(node, args, kwargs, prefix)
         if fuses_activation(operation):
-            applied = operation.activation
-            function = pointwise_function(applied)
-            if isinstance(applied, SparsePReLU):
+            if isinstance(operation.activation, SparsePReLU):
                 outputs = self._detached(operation, prefix)(*args, **kwargs)
-                return self.copied(applied, name + "_")(outputs)
-            if self._is_left(operation, applied, function, name, shape):
+                return self.copied(operation.activation, f"{prefix}{operation.name}_")(outputs)
+            first = getattr(operation, "data_format", None) == "channels_first"
+            site = self._site(node, operation.activation, 1 if first else -1)
+            if self._is_left(site, prefix, output):
                 return super().called(node, args, kwargs, prefix)
             outputs = self._detached(operation, prefix)(*args, **kwargs)
-            owner = applied if isinstance(applied, keras.Layer) else operation
-            return self._activated(owner, applied, function, name + "_activation", outputs)
-        function = pointwise_function(operation, args)
-        if function is not None or not isinstance(operation, keras.Layer):
-            if self._is_left(operation, operation, function, name, shape):
-                return super().called(node, args, kwargs, prefix)
-            inputs = next(
-                x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, keras.KerasTensor)
-            )
-            return self._activated(operation, operation, function, name, inputs)
-        if find_rule(operation) is None:
+            return self._activated(site, outputs, f"{prefix}{site.name}_activation")
+        if isinstance(operation, keras.Layer) and find_rule(operation) is None:
             return self._composite(node, args, kwargs, prefix)
-        self._is_left(operation, operation, None, name, shape)
-        return super().called(node, args, kwargs, prefix)
+        site = self._site(node, operation, self._axis)
+        leaves = keras.tree.flatten((args, kwargs))
+        inputs = next((x for x in leaves if isinstance(x, keras.KerasTensor)), output)
+        if self._is_left(site, prefix, inputs):
+            return super().called(node, args, kwargs, prefix)
+        if private.mask_of(inputs) is not None and not isinstance(operation, keras.Layer):
+            # Masks end at operations. A layer would pass them on.
+            inputs = keras.ops.copy(inputs)
+        return self._activated(site, inputs, prefix + site.name)
 
     # ---- Activations
 
-    def _is_left(self, operation, applied, function, name, shape):
+    def _site(self, node, applied, axis):
+        operation = node.operation
+        name, key, layer = operation.name, id(operation), operation
+        if key in self._inside:
+            name, key, layer, _ = self._inside[key]
+        granularity = self._options["granularity"]
+        if isinstance(applied, keras.layers.PReLU):
+            granularity, axis = granularity_of(applied)
+        return Site(
+            node=node,
+            applied=applied,
+            function=pointwise_function(applied, node.arguments.args),
+            name=name,
+            key=key,
+            trainable=getattr(layer, "trainable", True),
+            granularity=granularity,
+            axis=axis,
+        )
+
+    def _is_left(self, site, prefix, tensor):
         """Whether a call is to be repeated as it is. Notes why, if it applies an activation."""
-        kind = function_name(applied)
-        if function is None:
-            if kind in ("softmax", "log_softmax", "logsoftmax", "sparsemax"):
-                self._note(name, kind, "left", "it is not pointwise")
-            elif hasattr(getattr(applied, "layer", None), "activation"):
-                inner = function_name(applied.layer.activation)
-                if inner != "linear":
-                    self._note(name, inner, "left", "it is applied inside a wrapper")
-            return True
-        if id(operation) in self._made or id(applied) in self._made:
-            return False
-        if not self._select(name, operation):
+        applied, reason = site.applied, None
+        if site.function is None:
+            applied, reason = _not_pointwise(site)
+            if reason is None:
+                return True
+        elif "float" not in tensor.dtype:
+            reason = "it is applied to integers"
+        elif not self._selects(site, prefix):
             reason = "it is not selected"
-        elif len(shape) < 2:
-            reason = "its input has no axis of channels"
-        elif self._options["granularity"] == "channel" and shape[self._axis] is None:
-            reason = "the number of its channels is not known"
-        elif isinstance(applied, keras.layers.PReLU) and _granularity(applied) is None:
+        elif site.granularity is None:
             reason = "its slopes are shared over some positions only"
-        else:
-            self._note(name, kind, "converted", "")
-            return False
-        self._note(name, kind, "left", reason)
-        return True
+        elif site.granularity == "channel" and len(tensor.shape) < 2:
+            reason = "its input has no axis of channels"
+        elif None in site.slopes_shape(tensor.shape):
+            reason = "its slopes would lie along an axis of unknown size"
+        self._note(site, prefix, applied, "left" if reason else "converted", reason or "")
+        return bool(reason)
+
+    def _selects(self, site, prefix):
+        return self._select(f"{self._scope}{prefix}{site.name}", site.node.operation)
+
+    def _note(self, site, prefix, applied, outcome, reason):
+        self._rows.setdefault(
+            (site.key, outcome, reason),
+            {
+                "name": f"{self._scope}{prefix}{site.name}",
+                "function": applied if isinstance(applied, str) else function_name(applied),
+                "outcome": outcome,
+                "reason": reason,
+            },
+        )
 
     def _detached(self, layer, prefix):
         """The copy of a layer without its activation."""
         if id(layer) not in self._copies:
-            self.keep(layer, self.from_config(layer, {"activation": "linear"}, prefix))
+            changes: dict[str, Any] = {"activation": "linear"}
+            if layer.activity_regularizer is not None:
+                # It is for what the layer puts out, behind the activation.
+                changes["activity_regularizer"] = None
+            self.keep(layer, self.from_config(layer, changes, prefix))
             if isinstance(layer.activation, keras.Layer):
-                self.unmatched.update(map(id, private.sublayers(layer.activation)))
+                inside = private.sublayers(layer.activation)
+                self.unmatched[id(layer)].update(map(id, inside))
         return self.copied(layer)
 
-    def _activated(self, owner, applied, function, name, inputs):
+    def _activated(self, site, inputs, name):
         """Applies the `SparsePReLU` that stands for an activation, made the first time only."""
-        if id(owner) not in self._made:
-            shared = self._across_depthwise(function, inputs) if self._share else None
-            layer = shared or self._sparse_prelu(applied, function, inputs.dtype, name)
-            # The original is kept alive, for its `id`.
-            self._made[id(owner)] = layer, function, owner
-        layer = self._made[id(owner)][0]
+        applied, shape = site.applied, site.slopes_shape(inputs.shape)
+        # An activation that has no weights may be called on tensors of several sizes.
+        key = (
+            id(applied) if isinstance(applied, keras.Layer) else site.key,
+            *(site.axis, len(inputs.shape) if site.axis > 0 else None, shape),
+        )
+        if key not in self._made:
+            regularizer = getattr(site.node.operation, "activity_regularizer", None)
+            layer = None
+            if self._share and regularizer is None:
+                layer = self._across_depthwise(site, inputs)
+            if layer is None:
+                layer = self._sparse_prelu(site, inputs.dtype, self.unique_name(name))
+                layer.activity_regularizer = _copied_regularizer(regularizer)
+            self._made[key] = layer, site, shape
+        layer = self._made[key][0]
         outputs = layer(inputs)
         if isinstance(applied, keras.layers.PReLU):
-            layer.alpha.assign(keras.ops.reshape(applied.alpha, layer.alpha.shape))
+            # By NumPy, as in `transfer_weights`.
+            slopes = keras.ops.convert_to_numpy(applied.alpha.value)
+            layer.alpha.assign(slopes.reshape(layer.alpha.shape))
         return outputs
 
-    def _sparse_prelu(self, applied, function, dtype, name):
-        options = {**self._options, "axis": self._axis}
-        if isinstance(applied, keras.layers.PReLU):
-            options["granularity"] = _granularity(applied)
+    def _sparse_prelu(self, site, dtype, name):
+        function = site.function
+        if isinstance(site.applied, keras.layers.PReLU):
             function = keras.activations.relu
         elif isinstance(function, keras.Operation):
-            function = type(function).from_config(function.get_config())
-        if self._regularizer is not None:
-            config = keras.regularizers.serialize(self._regularizer)
-            options["alpha_regularizer"] = keras.regularizers.deserialize(config)
-        policy = getattr(applied, "dtype_policy", None) or {
-            "float16": "mixed_float16",
-            "bfloat16": "mixed_bfloat16",
-        }.get(dtype, dtype)
+            copy = type(function).from_config(function.get_config())
+            function = self.keep(function, copy)
+        half = {"float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
         return SparsePReLU(
-            activation=function, name=self.unique_name(name), dtype=policy, **options
+            axis=site.axis,
+            granularity=site.granularity,
+            linear_threshold=self._options["linear_threshold"],
+            alpha_regularizer=_copied_regularizer(self._regularizer),
+            activation=function,
+            name=name,
+            trainable=site.trainable,
+            dtype=getattr(site.applied, "dtype_policy", half.get(dtype, dtype)),
         )
 
-    def _across_depthwise(self, function, inputs):
+    def _across_depthwise(self, site, inputs):
         """The `SparsePReLU` of the same function on the other side of a depthwise convolution."""
-        crossed = False
+        crossed, shape = False, site.slopes_shape(inputs.shape)
         while True:
             node = private.source(inputs)
             layer = node.operation
-            made = [x for x, base, _ in self._made.values() if x is layer and base is function]
-            if made and crossed:
-                return made[0]
-            crossed = crossed or isinstance(layer, DEPTHWISE)
+            if isinstance(layer, SparsePReLU) and crossed:
+                for made, other, other_shape in self._made.values():
+                    if made is layer and other_shape == shape and other.computes_as(site):
+                        return layer
             if isinstance(layer, DEPTHWISE) and layer.depth_multiplier > 1:
                 return None
             if not isinstance(layer, (*DEPTHWISE, *BY_CHANNEL)):
                 return None
+            crossed = crossed or isinstance(layer, DEPTHWISE)
             inputs = node.arguments.keras_tensors[0]
-
-    def _note(self, name, function, outcome, reason):
-        row = {"name": name, "function": function, "outcome": outcome, "reason": reason}
-        if row not in self.rows:
-            self.rows.append(row)
 
     # ---- Layers made of layers
 
@@ -172,15 +219,17 @@ class Sparsifier(ModelCopy):
         layer = node.operation
         name = prefix + layer.name
         if isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional)):
-            self._note(name, "cell", "left", "it is applied inside a recurrent cell")
+            site = self._site(node, layer, -1)
+            self._note(site, prefix, "cell", "left", "it is applied inside a recurrent cell")
             return super().called(node, args, kwargs, prefix)
         try:
             run = opened(layer, args, kwargs)
         except CannotOpenError as error:
             run = error.run
-            results = self._converted_inside(node, args, kwargs, prefix, str(error))
+            results = self._converted_inside(node, args, kwargs, prefix, error)
         else:
             if any(map(_activates, run.nodes)):
+                self._name_operations(layer, run.nodes)
                 values = {id(tensor): x for tensor, x in run.starts}
                 self.follow(run.nodes, values, name + "_")
                 results = keras.tree.map_structure(lambda tensor: values[id(tensor)], run.outputs)
@@ -189,6 +238,15 @@ class Sparsifier(ModelCopy):
         if run is not None:
             self._pass_masks(layer, run, keras.tree.flatten(results))
         return results
+
+    def _name_operations(self, layer, nodes):
+        """Lets operations be the same ones, with the same names, in every run of a layer."""
+        for index, node in enumerate(nodes):
+            operation = node.operation
+            if not isinstance(operation, keras.Layer):
+                name = f"{type(operation).__name__.lower()}_{index}"
+                # The operation is kept alive, for its `id`.
+                self._inside[id(operation)] = name, (id(layer), index), layer, operation
 
     def _pass_masks(self, layer, run, results):
         """Lets the results have the masks that the layer gives its outputs as the model runs.
@@ -204,32 +262,41 @@ class Sparsifier(ModelCopy):
         for tensor, mask, attached in zip(results, masks, run.masks):
             private.with_mask(tensor, mask if attached is None else values[id(attached)])
 
-    def _converted_inside(self, node, args, kwargs, prefix, why):
+    def _converted_inside(self, node, args, kwargs, prefix, error):
         """Gives a layer that cannot be opened another `activation`, if it takes that argument."""
         layer = node.operation
-        name = prefix + layer.name
-        if id(layer) not in self._copies:
-            activation = getattr(layer, "activation", None)
-            function = None if activation is None else pointwise_function(activation)
-            if function is not None and self._select(name, layer):
-                sparse = self._sparse_prelu(layer, function, None, name + "_activation")
-                changes = {"activation": keras.saving.serialize_keras_object(sparse)}
-                copy = self.keep(layer, self.from_config(layer, changes, prefix))
-                kind = function_name(function)
-                self._note(name, kind, "converted", f"in the layer, which is not opened: {why}")
-                outputs = copy(*args, **kwargs)
-                for part in private.sublayers(copy):
-                    if isinstance(part, SparsePReLU):
-                        self.unmatched.update(map(id, private.sublayers(part)))
-                return outputs
-            if _activates_inside(layer):
-                self._note(name, "?", "left", f"the layer cannot be opened: {why}")
+        if id(layer) in self._copies:
+            return super().called(node, args, kwargs, prefix)
+        activation = getattr(layer, "activation", None)
+        site = self._site(node, activation, -1)
+        why = f"the layer cannot be opened: {error}"
+        if site.function is None or getattr(activation, "weights", []):
+            nodes = error.run.nodes if error.run is not None else []
+            unknown = site.function is None and _not_pointwise(site)[1]
+            if unknown or _activates_inside(layer) or any(map(_activates, nodes)):
+                self._note(site, prefix, "?", "left", why)
+        elif not self._selects(site, prefix):
+            self._note(site, prefix, activation, "left", "it is not selected")
+        else:
+            self._note(site, prefix, activation, "converted", f"inside; {why}")
+            sparse = self._sparse_prelu(site, layer.compute_dtype, f"{layer.name}_activation")
+            changes = {"activation": keras.saving.serialize_keras_object(sparse)}
+            copy = self.keep(layer, self.from_config(layer, changes, prefix))
+            outputs = copy(*args, **kwargs)
+            # What only the copy or only the original has inside.
+            parts = [part for part in private.sublayers(copy) if isinstance(part, SparsePReLU)]
+            parts += [activation] if isinstance(activation, keras.Layer) else []
+            for part in parts:
+                self.unmatched[id(layer)].update(map(id, private.sublayers(part)))
+            return outputs
         return super().called(node, args, kwargs, prefix)
 
 
 def _activates(node):
     """Whether a call applies an activation, itself or in the calls that it makes."""
     operation = node.operation
+    if private.is_functional(operation):
+        return any(map(_activates, private.nodes_between(operation.inputs, operation.outputs)))
     if not isinstance(operation, keras.Layer) or find_rule(operation) is not None:
         applied = operation.activation if fuses_activation(operation) else operation
         return pointwise_function(applied, node.arguments.args) is not None
@@ -243,14 +310,37 @@ def _activates(node):
 def _activates_inside(layer):
     """Whether a layer that cannot be opened has an activation inside that is a layer's."""
     parts = private.sublayers(layer)
-    return any(pointwise_function(getattr(part, "activation", part)) for part in parts)
+    return any(
+        pointwise_function(getattr(part, "activation", part))
+        for part in parts
+        if not isinstance(part, SparsePReLU)
+    )
 
 
-def _granularity(prelu):
-    """The granularity of a stock PReLU's slopes, `None` if `SparsePReLU` has none like it."""
-    shape = tuple(prelu.alpha.shape)
-    if np.prod(shape) == 1:
-        return "layer"
-    if not prelu.shared_axes:
-        return "element"
-    return "channel" if np.prod(shape) == shape[-1] else None
+def _not_pointwise(site):
+    """An activation that is not pointwise, as far as one can tell, and why it is left.
+
+    The reason is `None` if there is no activation.
+    """
+    applied = site.applied
+    if isinstance(getattr(applied, "layer", None), keras.Layer):
+        for part in private.sublayers(applied.layer):
+            inner = getattr(part, "activation", part)
+            if pointwise_function(inner) is not None:
+                return inner, "it is applied inside a wrapper"
+    is_fused = applied is not site.node.operation
+    if isinstance(applied, keras.layers.Activation):
+        applied, is_fused = applied.activation, True
+    if function_name(applied) in ("softmax", "log_softmax", "logsoftmax", "sparsemax"):
+        return applied, "it is not pointwise"
+    if is_fused and applied is not None and find_rule(applied) is None:
+        return applied, "the path rules do not know it, see `register_path_rule`"
+    if private.is_keras_operation(applied) and type(applied).__name__ in ("Maximum", "Minimum"):
+        tensor, *others = site.node.arguments.keras_tensors
+        if not others and "float" in tensor.dtype:
+            return applied, "it is no ReLU"
+    return applied, None
+
+
+def _copied_regularizer(regularizer):
+    return keras.regularizers.get(keras.regularizers.serialize(regularizer))

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from keras_nladv.graph.require_graph import require_graph
+from keras_nladv.layers.sparse_prelu import SparsePReLU
 from keras_nladv.regularizers.nonlinearity_sparsity import NonlinearitySparsity
 from keras_nladv.surgery.sparsifier import Sparsifier
 from keras_nladv.surgery.sparsify_report import SparsifyReport
@@ -16,7 +17,7 @@ def sparsify(
     *,
     granularity: str = "channel",
     linear_threshold: float = 0.01,
-    alpha_regularizer: keras.Regularizer | None = NonlinearitySparsity(0.0),  # noqa: B008
+    alpha_regularizer: keras.Regularizer | str | None = None,
     share_around_depthwise: bool = False,
     return_report: bool = False,
 ) -> keras.Model | tuple[keras.Model, SparsifyReport]:
@@ -29,19 +30,22 @@ def sparsify(
     into their parts, so that their inner activations are layers of the new model. Where that is not
     possible the block is kept and gets `activation=SparsePReLU(...)`, if it takes that argument.
 
-    The model given is left as it is. The new one has weights of its own, of the same values. It is
-    not compiled: an optimizer's state belongs to the weights that it was made for, and there are
-    new ones. Compile it before training, as you would any model.
+    The model given is left as it is. The new one has weights of its own, of the same values; what
+    was frozen still is, slopes of activations included. It is a plain `keras.Sequential` or
+    `keras.Model`, and not compiled: an optimizer's state belongs to the weights that it was made
+    for, and there are new ones. Compile it before training, as you would any model.
 
     Args:
         model: A built Functional or Sequential model.
         select: Which activations to convert. A pattern for their names, such as `"block_3*"`; or a
             function of the name and of the layer or operation that returns whether to convert it.
-            What is fused goes by the name of the layer that it is fused in. Default: all.
+            What is fused goes by the name of the layer that it is fused in; what is in a nested
+            model has that model's name before its own, as in `"block/relu"`. Default: all.
         granularity: Granularity of the slopes, see `SparsePReLU`.
         linear_threshold: Threshold of the layers, see `SparsePReLU`.
-        alpha_regularizer: Regularizer of the slopes; each layer gets a copy. The default presses
-            with strength 0 until `LinearizationSchedule` changes that.
+        alpha_regularizer: Regularizer of the slopes; each layer gets a copy. Default:
+            `NonlinearitySparsity(0.0)`, which does nothing until `LinearizationSchedule` changes
+            its strength.
         share_around_depthwise: Whether the activations before and after a depthwise convolution
             share their slopes. What becomes linear then does so on both sides, where `collapse` can
             merge it. Only where both are the same function.
@@ -74,13 +78,15 @@ def sparsify(
     if isinstance(select, str):
         pattern = select
         select = lambda name, _: fnmatch.fnmatchcase(name, pattern)  # noqa: E731
+    options: dict[str, Any] = {"granularity": granularity, "linear_threshold": linear_threshold}
+    SparsePReLU(**options)  # It says what is wrong with them.
     sparsifier = Sparsifier(
         select or (lambda name, operation: True),
-        {"granularity": granularity, "linear_threshold": linear_threshold},
-        alpha_regularizer,
+        options,
+        keras.regularizers.get(alpha_regularizer) or NonlinearitySparsity(0.0),
         share_around_depthwise,
     )
-    sparse = sparsifier.copy(model)
+    sparse = sparsifier.copied(model)
     report = SparsifyReport(sparsifier.rows)
     if not report.converted:
         raise ValueError(f"`sparsify` found nothing to convert in model '{model.name}'.\n{report}")

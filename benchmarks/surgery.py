@@ -1,0 +1,90 @@
+"""How much faster `collapse` makes networks whose units are linear in part.
+
+    KERAS_BACKEND=jax python benchmarks/surgery.py [inverted|ffn|networks] [batch size]
+
+Linear units are chosen at random, the same on both sides of a depthwise convolution. The original,
+with its own activations, and the collapsed network run by turns; ratios are taken within a turn.
+"""
+
+import sys
+
+import common
+import keras
+import numpy as np
+
+import keras_nladv
+from keras_nladv.surgery.costs import rounds_by_turns
+
+part = sys.argv[1] if len(sys.argv) > 1 else "inverted"
+batch_size = int(sys.argv[2]) if len(sys.argv) > 2 else 32
+layers = keras.layers
+rng = np.random.default_rng(0)
+
+
+def inverted_residual(channels, size=16):
+    inputs = keras.Input((size, size, channels))
+    x = inputs
+    for _ in range(2):
+        shortcut = x
+        for step in (
+            layers.Conv2D(6 * channels, 1, use_bias=False),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.DepthwiseConv2D(3, padding="same", use_bias=False),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.Conv2D(channels, 1, use_bias=False),
+            layers.BatchNormalization(),
+        ):
+            x = step(x)
+        x = layers.Add()([x, shortcut])
+    return keras.Model(inputs, x)
+
+
+def feed_forward(tokens=64):
+    inputs = keras.Input((tokens, 512))
+    x = layers.Dense(2048, activation="relu")(inputs)
+    return keras.Model(inputs, layers.Dense(512)(x))
+
+
+def linearized(model, share):
+    """A copy with this share of the units linear."""
+    sparse = keras_nladv.sparsify(model, share_around_depthwise=True, alpha_regularizer=None)
+    for layer in sparse.layers:
+        if isinstance(layer, keras_nladv.SparsePReLU):
+            linear = rng.permutation(layer.alpha.shape[0]) < round(share * layer.alpha.shape[0])
+            layer.alpha.assign(linear.astype("float32"))
+    return sparse
+
+
+def network(name):
+    if name == "ResNet-20":
+        return common.resnet20(layers.ReLU)
+    return getattr(keras.applications, name)(weights=None, input_shape=(96, 96, 3), classes=10)
+
+
+cases = {
+    "inverted": {
+        f"inverted residual {c}": (lambda c=c: inverted_residual(c), (0.5, 0.75, 0.9, 1.0))
+        for c in (24, 48, 96)
+    },
+    "ffn": {"feed-forward 512, 2048": (feed_forward, (0.5, 0.75, 0.9, 1.0))},
+    "networks": {
+        name: (lambda name=name: network(name), (0.0, 0.5, 0.9, 1.0))
+        for name in ("ResNet-20", "VGG16", "MobileNetV2", "EfficientNetB0")
+    },
+}[part]
+print(f"{common.setting()}; batches of {batch_size}")
+print("                           linear   times as fast (middle half)   merged")
+for name, (build, shares) in cases.items():
+    for share in shares:
+        keras.utils.set_random_seed(0)
+        model = build()
+        sparse = linearized(model, share)
+        plan = keras_nladv.collapse_plan(sparse, batch_size=batch_size, verbose=False)
+        collapsed = keras_nladv.collapse(sparse, plan)
+        shape = (batch_size, *model.input_shape[1:])
+        times = rounds_by_turns([model, collapsed], shape, "float32")
+        low, median, high = np.percentile(times[:, 0] / times[:, 1], [25, 50, 75])
+        merged = sum(map(len, plan.taken))
+        print(f"{name:26} {share:6.0%}   {median:5.2f} ({low:4.2f}-{high:4.2f})   {merged:18}")

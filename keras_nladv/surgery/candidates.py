@@ -1,0 +1,298 @@
+"""Finds what can be merged exactly in a list of steps."""
+
+import itertools
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from keras_nladv.surgery.linear_map import LinearMap
+from keras_nladv.surgery.steps import ActivationStep, AddStep, MapStep, OneStep, Step
+
+new_key = itertools.count(-1, -1).__next__
+
+
+@dataclass(eq=False)
+class Candidate:
+    """Steps that could be replaced by others with the same function.
+
+    Attributes:
+        name: What is merged, for people and plans.
+        place: Number of the chain of maps that it is part of, and the places of its first and last
+            map in there.
+        before: List of steps.
+        after: List of steps from the same input to the same output.
+        reason: Why it cannot be taken; empty if it can.
+    """
+
+    name: str
+    place: tuple[int, int, int]
+    before: list[Step]
+    after: list[Step] = field(default_factory=list)
+    reason: str = ""
+
+    @property
+    def entry(self):
+        """Key of the input."""
+        return self.before[0].inputs[0]
+
+
+class Finder:
+    """Finds candidates among steps.
+
+    Args:
+        steps: List of steps in order.
+        ends: Set of keys that are outputs of the model.
+    """
+
+    def __init__(self, steps, ends):
+        self._steps = steps
+        self._ends = ends
+        self._consumers = defaultdict(list)
+        self._makers: dict[int, Step] = {}
+        for step in steps:
+            for key in step.inputs:
+                self._consumers[key].append(step)
+            self._makers.update((key, step) for key in step.outputs)
+
+    def foldable(self):
+        """The first two maps that can be made one without more work, or `None`.
+
+        Normalization goes into the map before it; padding, and normalization where it can, into the
+        map after it.
+        """
+        for step in self._steps:
+            if not isinstance(step, MapStep):
+                continue
+            activation, after = self._following(step)
+            if after is None or activation is not None or step.map.joins(after.map):
+                continue
+            needs_one = after.map.is_padded and step.map.bias.any()
+            if after.map.is_scale or (step.kind == "any" and not needs_one):
+                return step, after
+        return None
+
+    def candidates(self):
+        """Yields all candidates; those with a reason cannot be taken."""
+        inside: set[int] = set()
+        for number, chain in enumerate(self._chains()):
+            inside.update(id(step) for step in chain)
+            maps, activations = chain[::2], chain[1::2]
+            for first, last in itertools.combinations_with_replacement(range(len(maps)), 2):
+                run, between = maps[first : last + 1], activations[first:last]
+                before = [step for pair in zip(run, [*between, None]) for step in pair if step]
+                name = " + ".join(step.name for step in run)
+                candidate = Candidate(name, (number, first, last), before)
+                merged = merge(run, between)
+                if isinstance(merged, str):
+                    if merged and last == first + 1:
+                        yield replace(candidate, reason=merged)
+                    continue
+                direct, rest = merged
+                if direct is None:
+                    continue
+                if last > first:
+                    yield replace(candidate, after=written(run, run[-1], direct, rest))
+                closed = self._closed(run, direct)
+                if closed is not None:
+                    shortcuts, add, total = closed
+                    yield replace(
+                        candidate,
+                        name=f"{name} + {add.name}",
+                        before=[*before, *shortcuts, add],
+                        after=written(run, add, total, rest),
+                    )
+        for step in self._steps:
+            if isinstance(step, ActivationStep) and step.linear.any() and id(step) not in inside:
+                yield Candidate(step.name, (-1, 0, 0), [step], reason=self._barrier(step))
+
+    def _chains(self):
+        """Lists chains: by turns a map and the activation after it, `None` if there is none."""
+        chains = []
+        for step in self._steps:
+            if isinstance(step, MapStep) and not self._is_inside(step):
+                chain = [step]
+                while True:
+                    activation, after = self._following(chain[-1])
+                    if after is None:
+                        break
+                    chain += [activation, after]
+                chains.append(chain)
+        return chains
+
+    def _only_consumer(self, step):
+        (key,) = step.outputs
+        consumers = self._consumers[key]
+        return consumers[0] if len(consumers) == 1 and key not in self._ends else None
+
+    def _following(self, step):
+        """The activation and the map behind a map, `None` for what there is not."""
+        after, activation = self._only_consumer(step), None
+        if isinstance(after, ActivationStep):
+            activation, after = after, self._only_consumer(after)
+        if not isinstance(after, MapStep) or after.axis != step.axis:
+            return activation, None
+        return activation, after
+
+    def _is_inside(self, step):
+        """Whether a map stands behind another one."""
+        maker = self._makers.get(step.inputs[0])
+        if isinstance(maker, ActivationStep):
+            maker = self._makers.get(maker.inputs[0])
+        return isinstance(maker, MapStep) and self._following(maker)[1] is step
+
+    def _closed(self, run, direct):
+        """The sum behind a run of maps, where its other operands are maps of the run's input, too.
+
+        Returns:
+            The steps of those maps, the `AddStep`, and one map for all; or `None`.
+        """
+        add, entry = self._only_consumer(run[-1]), run[0].inputs[0]
+        if not isinstance(add, AddStep):
+            return None
+        total, shortcuts = direct, []
+        operands = list(add.inputs)
+        operands.remove(run[-1].outputs[0])
+        for key in operands:
+            maker = self._makers.get(key)
+            if key == entry:
+                identity = LinearMap.diagonal(
+                    np.ones(direct.outputs), np.zeros(direct.outputs), direct.rank
+                )
+                shortcut = identity
+            elif (
+                isinstance(maker, MapStep)
+                and maker.inputs[0] == entry
+                and self._only_consumer(maker) is add
+                and maker.axis == run[0].axis
+            ):
+                shortcuts.append(maker)
+                shortcut = maker.map
+            else:
+                return None
+            if shortcut.strides != total.strides:
+                return None
+            total = total.plus(shortcut)
+        return shortcuts, add, total
+
+    def _barrier(self, activation):
+        """Why the linear channels of an activation are not between two maps."""
+        maker = self._makers.get(activation.inputs[0])
+        if maker is None:
+            return "it acts on the model's input"
+        if not isinstance(maker, MapStep):
+            return f"before it: {_kind(maker)}"
+        (key,) = activation.outputs
+        if len(self._consumers[maker.outputs[0]]) > 1 or maker.outputs[0] in self._ends:
+            return "what it acts on is used elsewhere, too"
+        if key in self._ends:
+            return "it is an output of the model"
+        if len(self._consumers[key]) > 1:
+            names = ", ".join(sorted(step.name for step in self._consumers[key]))
+            return f"several consumers: {names}"
+        return f"after it: {_kind(self._consumers[key][0])}"
+
+
+def merge(run, activations):
+    """What the linear channels of a run of maps merge to.
+
+    Returns:
+        The `LinearMap` of the channels that are linear throughout, `None` if there are none, and
+        the steps of the other channels, without keys. Or the reason why the run cannot be merged,
+        empty if there is nothing to be said.
+    """
+    linear = [
+        np.ones(step.map.outputs, bool) if activation is None else activation.linear
+        for step, activation in zip(run, activations)
+    ]
+    if all(each.all() for each in linear):
+        direct = _composed([step.map for step in run])
+        return direct if isinstance(direct, str) else (direct, [])
+    through = all(step.map.is_diagonal for step in run[1:-1])
+    if not through or run[-1].map.is_diagonal:
+        return None, []
+    straight = np.logical_and.reduce(linear)
+    if not straight.any():
+        return None, []
+    if any(step.map.groups > 1 and not step.map.is_diagonal for step in (run[0], run[-1])):
+        return "a grouped convolution cannot be split by channels"
+    direct = _composed(_parts(run, straight))
+    if isinstance(direct, str):
+        return direct
+    rest = []
+    for step, part, activation in zip(run, _parts(run, ~straight), [*activations, None]):
+        if step is run[-1]:
+            # Its bias is that of the direct path.
+            part = replace(part, bias=np.zeros_like(part.bias))
+        rest.append(replace(step, map=part, node=None))
+        if activation is not None:
+            rest.append(activation.restricted(~straight))
+    return direct, rest
+
+
+def _parts(run, channels):
+    """The maps of a run, between the first and last restricted to some channels."""
+    first, *middle, last = (step.map for step in run)
+    return [
+        first.restricted(outputs=channels),
+        *(each.restricted(inputs=channels, outputs=channels) for each in middle),
+        last.restricted(inputs=channels),
+    ]
+
+
+def _composed(maps):
+    """One map for several, or why not."""
+    result, *following = maps
+    for after in following:
+        reason = result.joins(after)
+        if reason:
+            return reason
+        result = result.then(after)
+    return result
+
+
+def written(run, last, direct, rest):
+    """Steps from the input of a run of maps to the output of a step.
+
+    Args:
+        run: List of `MapStep`s that are replaced.
+        last: The last step that is replaced.
+        direct: The `LinearMap` of the linear channels.
+        rest: List of steps that stand in a row beside it.
+    """
+    first = run[0]
+    (entry, *_), (exit_key,) = first.inputs, last.outputs
+    steps: list[Step] = []
+    source = entry
+    if direct.takes_one:
+        source = new_key()
+        steps.append(OneStep(f"{last.name}_one", [entry], [source], axis=first.axis))
+    ends = [new_key()] if rest else [exit_key]
+    kinds = {step.kind for step in run} - {"any"}
+    kind = kinds.pop() if len(kinds) == 1 else "conv" if kinds else "any"
+    # What is folded into a layer does not give it its name.
+    name = next((step.name for step in reversed(run) if step.kind != "any"), last.name)
+    name += "_direct" if rest else ""
+    steps.append(
+        MapStep(
+            name, [source], ends[:1], map=direct, axis=first.axis, kind=kind, policy=first.policy
+        )
+    )
+    key = entry
+    for step in rest:
+        key, before = new_key(), key
+        steps.append(replace(step, inputs=[before], outputs=[key]))
+    if rest:
+        steps.append(
+            AddStep(
+                last.name if isinstance(last, AddStep) else f"{last.name}_sum",
+                [key, ends[0]],
+                [exit_key],
+                policy=first.policy,
+            )
+        )
+    return steps
+
+
+def _kind(step):
+    return f"{step.name} ({step.reason})" if step.reason else step.name

@@ -1,0 +1,130 @@
+import keras
+import numpy as np
+
+from keras_nladv.graph.require_graph import require_graph
+from keras_nladv.surgery.collapse_plan import CollapsePlan
+from keras_nladv.surgery.planning import make_plan
+from keras_nladv.surgery.surgeon import Surgeon
+from keras_nladv.surgery.verification import verify
+
+
+def collapse_plan(
+    model: keras.Model,
+    *,
+    cost: str = "time",
+    batch_size: int = 32,
+    size: int = 32,
+    verbose: bool = True,
+) -> CollapsePlan:
+    """Finds out what can be merged in a model, exactly, and what of it pays.
+
+    Args:
+        model: A built Functional or Sequential model.
+        cost: What decides: `"time"`, measured on the backend and device at hand, or `"macs"`, the
+            number of multiplications.
+        batch_size: Number of samples in a batch when time is measured.
+        size: What unknown sizes are taken for.
+        verbose: Whether to print the plan.
+
+    Returns:
+        A `CollapsePlan`, for `collapse(model, plan=...)`.
+
+    Raises:
+        ValueError: As `collapse` does.
+    """
+    _check(model, cost, batch_size, size)
+    surgeon = Surgeon(model)
+    plan = make_plan(surgeon, cost, batch_size, size)
+    if verbose:
+        print(plan)
+    return plan
+
+
+def collapse(
+    model: keras.Model,
+    plan: CollapsePlan | None = None,
+    *,
+    cost: str = "time",
+    batch_size: int = 32,
+    size: int = 32,
+    tolerance: float | None = None,
+) -> keras.Model:
+    """Merges away what is linear in a model. What is left is a plain Keras model, and faster.
+
+    Activations become stock layers: what they were where all slopes are 0, nothing where all are 1,
+    else `PReLU`. Batch normalization and padding go into the convolutions beside them. Linear units
+    between two layers are merged into one direct layer beside the narrower nonlinear branch, or in
+    the place of both if no nonlinear unit is left; shortcuts of residual blocks join the direct
+    layer. This is done where it is exact, also at borders, and where it pays.
+
+    The new model is for inference: it has no dropout and no batch normalization to train on. It is
+    compared with the one given on random inputs before it is returned. It needs nothing of this
+    library to be saved, loaded or exported.
+
+    Args:
+        model: A built Functional or Sequential model.
+        plan: A `CollapsePlan` made for the model. Default: one is made.
+        cost: See `collapse_plan`; not used with `plan`.
+        batch_size: See `collapse_plan`; not used with `plan`.
+        size: What unknown sizes are taken for, in costs and in the comparison.
+        tolerance: The largest difference of outputs that is accepted, relative to the largest
+            output. Default: 1e-4 in float32, 1e-9 in float64, 2e-2 in half precision.
+
+    Returns:
+        A Functional model.
+
+    Raises:
+        ValueError: If the model has no graph, weights that are not finite, or a layer that cannot
+            be copied; if the plan was made for another model; or if the outputs differ by more than
+            `tolerance`.
+
+    Example:
+
+    >>> model = keras.Sequential([
+    ...     keras.Input((64,)),
+    ...     keras.layers.Dense(256),
+    ...     SparsePReLU(alpha_initializer="ones"),
+    ...     keras.layers.Dense(10),
+    ... ])
+    >>> collapsed = collapse(model, cost="macs")
+    >>> [(type(layer).__name__, layer.output.shape) for layer in collapsed.layers[1:]]
+    [('Dense', (None, 10))]
+    """
+    _check(model, cost, batch_size, size)
+    surgeon = Surgeon(model)
+    if plan is None:
+        make_plan(surgeon, cost, batch_size, size)
+    else:
+        _carry_out(surgeon, plan)
+    collapsed = surgeon.write()
+    verify(model, collapsed, tolerance, size)
+    return collapsed
+
+
+def _carry_out(surgeon, plan):
+    if not isinstance(plan, CollapsePlan) or plan.fingerprint != surgeon.fingerprint():
+        raise ValueError(
+            "`plan` must be a `CollapsePlan` made for this model as it is now, with the same units "
+            f"linear. Received: {type(plan).__name__} for another. Make it anew with "
+            "`collapse_plan(model)`."
+        )
+    for names in plan.taken:
+        by_name = {candidate.name: candidate for candidate in surgeon.candidates()}
+        surgeon.carry_out([by_name[name] for name in names])
+
+
+def _check(model, cost, batch_size, size):
+    require_graph(model)
+    if cost not in ("time", "macs"):
+        raise ValueError(f'`cost` must be "time" or "macs". Received: cost={cost!r}')
+    for name, value in {"batch_size": batch_size, "size": size}.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(
+                f"`{name}` must be an integer of at least 1. Received: {name}={value!r}"
+            )
+    for weight in model.weights:
+        if not np.isfinite(keras.ops.convert_to_numpy(weight).astype("float64")).all():
+            raise ValueError(
+                f"Weight '{weight.path}' of model '{model.name}' has values that are not finite. "
+                "A model like that cannot be collapsed; restore an earlier checkpoint."
+            )

@@ -1,0 +1,99 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_nladv.table import format_table
+
+VERSION = 1
+COLUMNS = {
+    "round": "round",
+    "name": "layers",
+    "macs_before": "MACs",
+    "macs_after": "after",
+    "ms_before": "ms",
+    "ms_after": "after",
+    "outcome": "",
+    "reason": "why",
+}
+
+
+class CollapsePlan:
+    """What `collapse` will merge in a model, and what it will not and why.
+
+    Attributes:
+        rows: List of dicts, one for each group of layers that was looked at, as `pandas.DataFrame`
+            takes them. Keys: `round` (merging goes on with what came out of the round before),
+            `name` (the layers), `macs_before` and `macs_after` (multiplications for one sample),
+            `ms_before` and `ms_after` (milliseconds for a batch, `None` if not timed), `outcome`
+            (`"taken"` or `"refused"`) and `reason`.
+        fingerprint: What the plan was made for.
+        cost: `"time"` or `"macs"`.
+    """
+
+    def __init__(self, rows: list[dict[str, Any]], fingerprint: str, cost: str) -> None:
+        self.rows = rows
+        self.fingerprint = fingerprint
+        self.cost = cost
+
+    @property
+    def taken(self) -> list[list[str]]:
+        """For each round, the names of the groups that are merged."""
+        rounds = max((row["round"] for row in self.rows), default=0)
+        return [
+            [
+                row["name"]
+                for row in self.rows
+                if row["round"] == number and row["outcome"] == "taken"
+            ]
+            for number in range(1, rounds + 1)
+        ]
+
+    def save(self, path: str | Path) -> None:
+        """Writes the plan to a JSON file."""
+        content = {
+            "version": VERSION,
+            "keras_version": keras.version(),
+            "backend": keras.backend.backend(),
+            "cost": self.cost,
+            "fingerprint": self.fingerprint,
+            "rows": self.rows,
+        }
+        Path(path).write_text(json.dumps(content, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> "CollapsePlan":
+        """Reads a plan from a JSON file.
+
+        Raises:
+            ValueError: If the file holds no plan, or one of another version of this library.
+        """
+        try:
+            content = json.loads(Path(path).read_text())
+            version = content["version"]
+            plan = cls(content["rows"], content["fingerprint"], content["cost"])
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"`path` must be a JSON file that `CollapsePlan.save` wrote. Received: {path}, "
+                f"which is not: {type(error).__name__}: {error}"
+            ) from error
+        if version != VERSION:
+            raise ValueError(
+                f"`path` must hold a plan of version {VERSION}. Received: {path} of version "
+                f"{version}. Make it anew with `collapse_plan`."
+            )
+        return plan
+
+    def __str__(self) -> str:
+        rows = [
+            {key: f"{value:.3f}" if key.startswith("ms") and value else value for key, value in x}
+            for x in (row.items() for row in self.rows)
+        ]
+        timed = any(row["ms_before"] is not None for row in self.rows)
+        columns = {k: v for k, v in COLUMNS.items() if timed or not k.startswith("ms")}
+        if not rows:
+            return "nothing to merge"
+        return format_table(columns, rows, ("name", "outcome", "reason"))
+
+    __repr__ = __str__

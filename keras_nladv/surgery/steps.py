@@ -1,0 +1,128 @@
+"""What a flat model is made of, as surgery sees it: steps from tensors to tensors.
+
+Tensors go by keys. Steps that came from a layer or operation of the flat model know its node, and
+are written by copying it; those that surgery made are written as new Keras layers.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from keras_nladv.surgery.linear_map import LinearMap
+
+
+@dataclass(eq=False)
+class Step:
+    """A call, from tensors to tensors.
+
+    Attributes:
+        name: Name of the layer or operation.
+        inputs: List of the keys of its inputs.
+        outputs: List of the keys of its outputs.
+        node: The Keras node of the flat model, or `None` for what surgery made.
+        reason: Why nothing is merged across it.
+    """
+
+    name: str
+    inputs: list[int]
+    outputs: list[int]
+    node: Any = None
+    reason: str = ""
+
+    def shape(self, shape):
+        """The output's shape for that of the first input."""
+        return shape
+
+    def macs(self, shape):
+        """Multiplications for one sample, for the output's shape."""
+        return 0
+
+    @property
+    def signature(self):
+        """What its time depends on, as against its values."""
+        return (type(self).__name__,)
+
+
+@dataclass(eq=False)
+class MapStep(Step):
+    """A `Dense` layer, a convolution, a batch normalization or a padding.
+
+    Attributes:
+        map: The `LinearMap`.
+        axis: The axis of the channels, 1 or -1.
+        kind: How to write it: `"dense"`, `"conv"`, or `"any"` for normalization and padding.
+        policy: The dtype policy.
+    """
+
+    map: LinearMap = field(kw_only=True)
+    axis: int = field(kw_only=True)
+    kind: str = field(kw_only=True)
+    policy: Any = field(kw_only=True)
+
+    def shape(self, shape):
+        channels = (self.map.outputs,)
+        if self.axis == 1:
+            return (shape[0], *channels, *self.map.sizes(shape[2:]))
+        return (shape[0], *self.map.sizes(shape[1:-1]), *channels)
+
+    def macs(self, shape):
+        return self.map.kernel.size * math.prod(shape[1:]) // self.map.outputs
+
+    @property
+    def signature(self):
+        m = self.map
+        geometry = (m.kernel.shape, m.groups, m.strides, m.pads, m.dilation, bool(m.bias.any()))
+        return (self.kind, self.axis, str(self.policy), *geometry)
+
+
+@dataclass(eq=False)
+class ActivationStep(Step):
+    """A pointwise activation phi with slopes: alpha * x + (1 - alpha) * phi(x).
+
+    Attributes:
+        function: The base activation.
+        slopes: Array of shape (channels,).
+        axis: The axis of the channels.
+        policy: The dtype policy.
+    """
+
+    function: Callable[..., Any] = field(kw_only=True)
+    slopes: np.ndarray = field(kw_only=True)
+    axis: int = field(kw_only=True)
+    policy: Any = field(kw_only=True)
+
+    @property
+    def linear(self):
+        """Bool array: which channels are exactly linear."""
+        return self.slopes == 1.0
+
+    @property
+    def signature(self):
+        function = getattr(self.function, "__name__", type(self.function).__name__)
+        return (function, self.axis, len(self.slopes), bool(self.slopes.any()))
+
+    def restricted(self, channels):
+        """The activation of some of the channels."""
+        return replace(self, slopes=self.slopes[channels], node=None)
+
+
+@dataclass(eq=False)
+class AddStep(Step):
+    """A sum of tensors of one shape."""
+
+    policy: Any = None
+
+
+@dataclass(eq=False)
+class OneStep(Step):
+    """Appends a channel that is constantly 1."""
+
+    axis: int = -1
+
+    def shape(self, shape):
+        longer = list(shape)
+        longer[self.axis] += 1
+        return tuple(longer)

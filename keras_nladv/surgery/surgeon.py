@@ -1,0 +1,86 @@
+import hashlib
+
+from keras_nladv.surgery.candidates import Finder, written
+from keras_nladv.surgery.flattener import Flattener
+from keras_nladv.surgery.reader import read_steps
+from keras_nladv.surgery.steps import ActivationStep, MapStep
+from keras_nladv.surgery.writer import Writer
+
+
+class Surgeon:
+    """Holds a model as steps while it is merged.
+
+    What costs nothing is done at once: activations that are all linear are dropped, normalization
+    and padding go into the maps beside them.
+
+    Args:
+        model: A model with a graph.
+
+    Attributes:
+        steps: List of steps in order.
+        shapes: Dict from keys to shapes.
+    """
+
+    def __init__(self, model):
+        flattener = Flattener()
+        self._flat = flattener.copy(model)
+        flattener.transfer_weights()
+        self.steps, self.shapes, self._aliases = read_steps(self._flat)
+        for step in list(self.steps):
+            if isinstance(step, ActivationStep) and step.linear.all():
+                self.steps.remove(step)
+                self._alias(step.outputs[0], step.inputs[0])
+        self._fold()
+
+    def fingerprint(self):
+        """A hash of what a plan depends on: the steps and which channels are linear."""
+        digest = hashlib.sha256()
+        for step in self.steps:
+            parts = [type(step).__name__, step.name]
+            if isinstance(step, MapStep):
+                parts += [step.map.kernel.shape, step.map.strides, step.map.pads]
+            if isinstance(step, ActivationStep):
+                parts.append(step.linear.tolist())
+            digest.update(repr(parts).encode())
+        return digest.hexdigest()
+
+    def candidates(self):
+        """Lists what could be merged now."""
+        return list(self._finder().candidates())
+
+    def carry_out(self, candidates):
+        """Replaces the steps of candidates that have no step in common."""
+        for candidate in candidates:
+            self._replace(candidate.before, candidate.after)
+        self._fold()
+
+    def write(self):
+        """Writes the steps as a plain Keras model."""
+        return Writer().model(self._flat, self.steps, self._aliases)
+
+    def _finder(self):
+        ends = {self._resolved(id(tensor)) for tensor in self._flat.outputs}
+        return Finder(self.steps, ends)
+
+    def _fold(self):
+        while (pair := self._finder().foldable()) is not None:
+            first, second = pair
+            self._replace([*pair], written([*pair], second, first.map.then(second.map), []))
+
+    def _replace(self, before, after):
+        place = max(map(self.steps.index, before))
+        gone = set(map(id, before))
+        tail = self.steps[place + 1 :]
+        head = [step for step in self.steps[: place + 1] if id(step) not in gone]
+        self.steps = [*head, *after, *tail]
+        for step in after:
+            self.shapes[step.outputs[0]] = step.shape(self.shapes[step.inputs[0]])
+
+    def _alias(self, key, source):
+        self._aliases.update({k: source for k, v in self._aliases.items() if v == key})
+        self._aliases[key] = source
+        for step in self.steps:
+            step.inputs = [source if k == key else k for k in step.inputs]
+
+    def _resolved(self, key):
+        return self._aliases.get(key, key)

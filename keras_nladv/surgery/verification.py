@@ -1,0 +1,76 @@
+import keras
+import numpy as np
+
+from keras_nladv.graph import private
+
+TOLERANCES = {"float64": 1e-9, "float32": 1e-4, "float16": 2e-2, "bfloat16": 2e-2}
+
+
+def verify(model, other, tolerance, size):
+    """Compares two models on random inputs of several sizes.
+
+    Args:
+        model: The model that is right.
+        other: The model to check.
+        tolerance: The largest difference accepted, relative to the largest output, or `None`.
+        size: What unknown sizes are, among others.
+
+    Raises:
+        ValueError: If the outputs differ by more, or if the model runs at none of the sizes.
+    """
+    structure, _ = private.structures(model)
+    rng = np.random.default_rng(0)
+    free = any(None in tensor.shape[1:] for tensor in model.inputs)
+    compared = 0
+    normalizes = any(
+        isinstance(layer, keras.layers.BatchNormalization) for layer in private.sublayers(model)
+    )
+    for each in (size, size + 1, size // 2 + 3, 8) if free else (size,):
+        inputs = keras.tree.map_structure(lambda x: _random(x, rng, each), structure)  # noqa: B023
+        try:
+            expected = model(inputs, training=False)
+        except Exception as error:
+            failure = error
+            continue
+        compared += 1
+        _compare(expected, other(inputs, training=False), tolerance, normalizes)
+    if not compared:
+        raise ValueError(
+            f"Model '{model.name}' could not be run on random inputs to compare the collapsed one "
+            f"with it; give a `size` that it accepts. It failed with {type(failure).__name__}: "
+            f"{failure}"
+        ) from failure
+
+
+def _random(tensor, rng, size):
+    shape = (3, *(size if n is None else n for n in tensor.shape[1:]))
+    if "float" in tensor.dtype:
+        return rng.normal(size=shape).astype(
+            tensor.dtype if tensor.dtype != "bfloat16" else "float32"
+        )
+    # Small numbers are in the vocabulary of any embedding.
+    return rng.integers(0, 2, size=shape).astype(tensor.dtype)
+
+
+def _compare(expected, received, tolerance, normalizes):
+    for right, other in zip(*map(keras.tree.flatten, (expected, received)), strict=True):
+        dtype = keras.backend.standardize_dtype(right.dtype)
+        right, other = (
+            keras.ops.convert_to_numpy(
+                keras.ops.cast(x, "float64" if dtype == "float64" else "float32")
+            )
+            for x in (right, other)
+        )
+        largest = np.abs(right).max(initial=0.0)
+        difference = np.abs(right - other).max(initial=0.0) / (largest or 1.0)
+        # Batch normalization computes in this dtype, which on torch is float32 for float64, too.
+        precision = keras.backend.result_type(dtype, "float32") if normalizes else dtype
+        default = max(TOLERANCES.get(each, 0.0) for each in (dtype, precision))
+        accepted = default if tolerance is None else tolerance
+        if not difference <= accepted:
+            raise ValueError(
+                f"The collapsed model's outputs differ by {difference:.2g} of the largest, more "
+                f"than `tolerance`={accepted:.2g}. Nothing is returned. If the model's numbers are "
+                "large inside, a larger `tolerance` may be right; else this is an error of "
+                "`collapse`, please report it."
+            )

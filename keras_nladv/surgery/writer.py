@@ -1,0 +1,156 @@
+import keras
+import numpy as np
+
+from keras_nladv.graph import private
+from keras_nladv.layers.sparse_prelu import SparsePReLU
+from keras_nladv.surgery.model_copy import ModelCopy
+from keras_nladv.surgery.steps import ActivationStep, AddStep, MapStep, OneStep
+
+CONVOLUTIONS = {1: keras.layers.Conv1D, 2: keras.layers.Conv2D, 3: keras.layers.Conv3D}
+DEPTHWISE = {1: keras.layers.DepthwiseConv1D, 2: keras.layers.DepthwiseConv2D}
+PADDINGS = {
+    1: keras.layers.ZeroPadding1D,
+    2: keras.layers.ZeroPadding2D,
+    3: keras.layers.ZeroPadding3D,
+}
+
+
+class Writer(ModelCopy):
+    """Writes steps as a plain Keras model."""
+
+    def __init__(self):
+        super().__init__()
+        self._weights = []
+
+    def model(self, flat, steps, aliases):
+        """Writes the steps of a flat model."""
+        inputs, outputs = private.structures(flat)
+        inputs = keras.tree.map_structure(self._input, inputs)
+        leaves = keras.tree.flatten(inputs)
+        values = {id(tensor): x for tensor, x in zip(flat.inputs, leaves, strict=True)}
+        self.write(steps, values, aliases)
+        outputs = keras.tree.map_structure(
+            lambda tensor: values[aliases.get(id(tensor), id(tensor))], outputs
+        )
+        return self.finished(keras.Model(inputs, outputs, name=flat.name))
+
+    def segment(self, steps, entry, shape, dtype, name):
+        """Writes steps from one tensor, whose whole shape is given, to the last output."""
+        inputs = keras.Input(batch_shape=shape, dtype=dtype)
+        values = {entry: inputs}
+        self.write(steps, values, {})
+        return self.finished(keras.Model(inputs, values[steps[-1].outputs[0]], name=name))
+
+    def finished(self, model):
+        """Gives the layers their weights."""
+        self.transfer_weights()
+        for layer, weights in self._weights:
+            layer.set_weights(weights)
+        return model
+
+    def write(self, steps, values, aliases):
+        """Calls what the steps stand for; `values` holds tensors by key and is added to."""
+        for step in steps:
+            inputs = [values[key] for key in step.inputs]
+            if isinstance(step, MapStep):
+                is_new = step.node is None
+                outputs = self._map(step, *inputs) if is_new else self._repeated(step, inputs)
+            elif isinstance(step, ActivationStep):
+                outputs = self._activation(step, *inputs)
+            elif isinstance(step, AddStep) and step.node is None:
+                name = self.unique_name(step.name)
+                outputs = keras.layers.Add(name=name, dtype=step.policy)(inputs)
+            elif isinstance(step, OneStep):
+                outputs = self._with_one(step, *inputs)
+            else:
+                outputs = self._repeated(step, inputs)
+            values.update(zip(step.outputs, keras.tree.flatten(outputs), strict=True))
+
+    def _repeated(self, step, inputs):
+        tensors = step.node.arguments.keras_tensors
+        args, kwargs = step.node.arguments.fill_in(
+            {id(tensor): x for tensor, x in zip(tensors, inputs, strict=True)}
+        )
+        return self.called(step.node, args, kwargs, "")
+
+    def _map(self, step, inputs):
+        linear = step.map
+        rank = linear.rank
+        common = {
+            "name": self.unique_name(step.name),
+            "use_bias": bool(linear.bias.any()),
+            "dtype": step.policy,
+        }
+        weights = [linear.kernel]
+        plain = linear.is_pointwise and not linear.is_padded and set(linear.strides) <= {1}
+        if plain and (rank == 0 or (step.kind == "dense" and step.axis == -1)):
+            weights = [linear.expanded().kernel.reshape(-1, linear.outputs)]
+            layer = keras.layers.Dense(linear.outputs, **common)
+        else:
+            data_format = "channels_first" if step.axis == 1 else "channels_last"
+            sizes = inputs.shape[2:] if step.axis == 1 else inputs.shape[1:-1]
+            same = linear.is_padded and linear.pads == linear.same_pads(sizes)
+            if linear.is_padded and not same:
+                pads = linear.pads if rank > 1 else linear.pads[0]
+                padding = PADDINGS[rank](
+                    pads, data_format=data_format, name=self.unique_name(step.name + "_padding")
+                )
+                inputs = padding(inputs)
+            common.update(
+                kernel_size=linear.taps,
+                strides=linear.strides,
+                padding="same" if same else "valid",
+                dilation_rate=linear.dilation,
+                data_format=data_format,
+            )
+            # TensorFlow has depthwise convolutions of equal strides only.
+            if linear.is_diagonal and rank in DEPTHWISE and len(set(linear.strides)) == 1:
+                weights = [np.swapaxes(linear.kernel, -1, -2)]
+                layer = DEPTHWISE[rank](**common)
+            else:
+                layer = CONVOLUTIONS[rank](linear.outputs, groups=linear.groups, **common)
+        if common["use_bias"]:
+            weights.append(linear.bias)
+        self._weights.append((layer, weights))
+        return layer(inputs)
+
+    def _activation(self, step, inputs):
+        function, slopes = step.function, step.slopes
+        is_sparse = isinstance(step.node and step.node.operation, SparsePReLU)
+        if step.node is not None and not is_sparse:
+            return self._repeated(step, [inputs])
+        name = self.unique_name(step.name)
+        axis = step.axis % len(inputs.shape)
+        if not slopes.any():
+            return self._base(function, name, step.policy)(inputs)
+        if function is keras.activations.relu:
+            others = [a for a in range(1, len(inputs.shape)) if a != axis]
+            layer = keras.layers.PReLU(shared_axes=others or None, name=name, dtype=step.policy)
+            shape = [1 if a in others else len(slopes) for a in range(1, len(inputs.shape))]
+            self._weights.append((layer, [slopes.reshape(shape)]))
+            return layer(inputs)
+        # No layer of Keras has slopes for this function.
+        shape = [len(slopes)] + [1] * (len(inputs.shape) - 1 - axis)
+        parts = [
+            keras.layers.Rescaling(
+                scale.reshape(shape).tolist(),
+                name=self.unique_name(f"{name}_{part}"),
+                dtype=step.policy,
+            )(x)
+            for part, scale, x in (
+                ("linear", slopes, inputs),
+                ("nonlinear", 1.0 - slopes, self._base(function, name, step.policy)(inputs)),
+            )
+        ]
+        return keras.layers.Add(name=self.unique_name(f"{name}_sum"), dtype=step.policy)(parts)
+
+    def _base(self, function, name, policy):
+        if function is keras.activations.relu:
+            return keras.layers.ReLU(name=name, dtype=policy)
+        if isinstance(function, keras.Operation):
+            return type(function).from_config({**function.get_config(), "name": name})
+        return keras.layers.Activation(function, name=name, dtype=policy)
+
+    def _with_one(self, step, inputs):
+        first = inputs[:, :1] if step.axis == 1 else inputs[..., :1]
+        return keras.ops.concatenate([inputs, keras.ops.ones_like(first)], axis=step.axis)

@@ -1,0 +1,319 @@
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from keras_nladv import CollapsePlan, SparsePReLU, collapse, collapse_plan, sparsify
+from keras_nladv.surgery import planning
+
+
+@pytest.fixture
+def everything_pays(monkeypatch):
+    choose = planning.choose
+    monkeypatch.setattr(planning, "WORTHWHILE", np.inf)
+    monkeypatch.setattr(
+        planning, "choose", lambda gains: choose({each: len(each.before) for each in gains})
+    )
+
+
+def randomized(model, share, seed=0, slopes=(0.0,)):
+    """Gives normalizations and biases random values, and makes a share of the units linear."""
+    rng = np.random.default_rng(seed)
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])
+        elif isinstance(layer, SparsePReLU):
+            others = rng.choice(slopes, layer.alpha.shape)
+            layer.alpha.assign(np.where(rng.random(layer.alpha.shape) < share, 1.0, others))
+        elif getattr(layer, "bias", None) is not None:
+            layer.bias.assign(rng.normal(size=layer.bias.shape))
+    return model
+
+
+def kinds(model):
+    return [type(layer).__name__ for layer in model.layers if layer.name[:5] != "input"]
+
+
+def difference(model, other, shape, seed=0):
+    x = np.random.default_rng(seed).normal(size=shape).astype("float32")
+    a, b = (keras.ops.convert_to_numpy(each(x, training=False)) for each in (model, other))
+    return np.abs(a - b).max() / np.abs(a).max()
+
+
+def inverted_residual(channels=8, strides=1, expansion=4, size=(9, 9)):
+    inputs = keras.Input((*size, channels))
+    x = layers.Conv2D(expansion * channels, 1, use_bias=False)(inputs)
+    x = layers.ReLU(max_value=6.0)(layers.BatchNormalization()(x))
+    if strides == 2:
+        x = layers.ZeroPadding2D(((0, 1), (0, 1)))(x)
+    padding = "same" if strides == 1 else "valid"
+    x = layers.DepthwiseConv2D(3, strides, padding=padding, use_bias=False)(x)
+    x = layers.ReLU(max_value=6.0)(layers.BatchNormalization()(x))
+    x = layers.BatchNormalization()(layers.Conv2D(channels, 1, use_bias=False)(x))
+    if strides == 1:
+        x = layers.Add()([x, inputs])
+    return keras.Model(inputs, x)
+
+
+def linearized(model, share, seed=0):
+    sparse = sparsify(model, share_around_depthwise=True)
+    return randomized(sparse, share, seed)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_dense(share):
+    model = randomized(
+        keras.Sequential([keras.Input((16,)), layers.Dense(64), SparsePReLU(), layers.Dense(8)]),
+        share,
+    )
+    collapsed = collapse(model, cost="macs")
+    assert difference(model, collapsed, (5, 16)) < 1e-5
+    expected = {
+        0.0: ["Dense", "ReLU", "Dense"],
+        0.5: ["Dense", "ReLU", "Dense", "Dense", "Add"],
+        1.0: ["Dense"],
+    }
+    assert sorted(kinds(collapsed)) == sorted(expected[share])
+    if share == 0.5:
+        linear = int((model.layers[1].slopes == 1).sum())
+        assert collapsed.count_params() == (64 - linear) * (16 + 1 + 8) + 16 * 8 + 8
+
+
+def test_slopes_between_stay():
+    model = keras.Sequential(
+        [
+            *(keras.Input((6, 6, 4)), layers.Conv2D(8, 3), SparsePReLU()),
+            *(layers.Conv2D(8, 3), SparsePReLU(activation="gelu"), layers.MaxPooling2D()),
+        ]
+    )
+    randomized(model, 0.3, slopes=(0.0, 0.25))
+    collapsed = collapse(model, cost="macs")
+    assert difference(model, collapsed, (2, 6, 6, 4)) < 1e-5
+    assert "PReLU" in kinds(collapsed)
+    assert "SparsePReLU" not in kinds(collapsed)
+
+
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("share", [0.5, 0.9, 1.0])
+def test_inverted_residuals(share, strides, everything_pays):
+    model = linearized(inverted_residual(strides=strides), share)
+    plan = collapse_plan(model, cost="macs", verbose=False)
+    collapsed = collapse(model, plan)
+    assert difference(model, collapsed, (2, 9, 9, 8)) < 1e-5
+    assert "BatchNormalization" not in kinds(collapsed)
+    direct = [layer for layer in collapsed.layers if isinstance(layer, layers.Conv2D)]
+    assert any(layer.kernel_size == (3, 3) for layer in direct)
+    if share == 1.0:
+        assert kinds(collapsed).count("Conv2D") == 1
+        assert "Add" not in kinds(collapsed)
+
+
+def test_shortcuts_join():
+    """A linear residual block with a projection becomes one convolution."""
+    inputs = keras.Input((8, 8, 4))
+    x = layers.Conv2D(6, 3, strides=2, padding="same")(inputs)
+    x = layers.Add()([layers.BatchNormalization()(x), layers.Conv2D(6, 1, strides=2)(inputs)])
+    model = randomized(keras.Model(inputs, x), 0.0)
+    collapsed = collapse(model, cost="macs")
+    assert kinds(collapsed) == ["Conv2D"]
+    assert difference(model, collapsed, (2, 8, 8, 4)) < 1e-5
+
+
+def test_borders_are_refused_and_said_so():
+    model = keras.Sequential(
+        [
+            *(keras.Input((12, 12, 4)), layers.Conv2D(4, 3, padding="same")),
+            *(SparsePReLU(alpha_initializer="ones"), layers.Conv2D(4, 3, padding="same")),
+        ]
+    )
+    plan = collapse_plan(model, cost="macs", verbose=False)
+    (row,) = plan.rows
+    assert row["outcome"] == "refused"
+    assert row["reason"].startswith("borders: the second kernel, of 3x3 taps")
+    assert kinds(collapse(model, plan)) == ["Conv2D", "Conv2D"]
+
+
+shared = layers.Conv2D(4, 1)
+BARRIERS = {
+    "several consumers: left, right": lambda x, gate: layers.Concatenate()(
+        [layers.Conv2D(4, 1, name="left")(x), layers.Conv2D(4, 1, name="right")(x)]
+    ),
+    "layer MaxPooling2D is not linear": lambda x, gate: layers.MaxPooling2D()(x),
+    "layer Softmax is not linear": lambda x, gate: layers.Softmax()(x),
+    "layer Multiply is not linear": lambda x, gate: layers.Multiply()([x, gate]),
+    "operation Multiply mixes or moves elements": lambda x, gate: x * gate,
+    "is shared: it is called several times": lambda x, gate: shared(shared(x)),
+    "it is an output of the model": lambda x, gate: x,
+    "depth multiplier": lambda x, gate: layers.DepthwiseConv2D(3, depth_multiplier=2)(x),
+    "depends on the size": lambda x, gate: layers.Conv2D(4, 3, strides=2, padding="same")(x),
+}
+
+
+@pytest.mark.parametrize("reason", BARRIERS)
+def test_barriers(reason):
+    inputs = keras.Input((None, None, 4))
+    x = SparsePReLU(name="act")(layers.Conv2D(4, 1)(inputs))
+    gate = layers.Conv2D(4, 1, activation="sigmoid")(inputs)
+    model = randomized(keras.Model(inputs, BARRIERS[reason](x, gate)), 0.0)
+    model.get_layer("act").alpha.assign([1.0, 0.0, 0.0, 0.0])
+    plan = collapse_plan(model, cost="macs", verbose=False)
+    reasons = [row["reason"] for row in plan.rows if row["name"] == "act"]
+    assert len(reasons) == 1
+    assert reason in reasons[0]
+    assert difference(model, collapse(model, plan), (2, 9, 9, 4)) < 1e-5
+
+
+def test_nested_shared_and_several_outputs(everything_pays):
+    inner = keras.Sequential([keras.Input((8,)), layers.Dense(16), SparsePReLU(), layers.Dense(8)])
+    inputs = {"a": keras.Input((8,), name="a"), "b": keras.Input((8,), name="b")}
+    once = inner(inputs["a"])
+    twice = layers.Dense(4, activation="gelu")(inner(inputs["b"]))
+    model = keras.Model(inputs, {"x": layers.Dense(3)(once), "y": twice})
+    randomized(inner, 0.5)
+    collapsed = collapse(model, cost="macs")
+    data = {key: np.random.default_rng(0).normal(size=(3, 8)) for key in "ab"}
+    first, second = model(data), collapsed(data)
+    assert first.keys() == second.keys()
+    for key in first:
+        np.testing.assert_allclose(
+            *(keras.ops.convert_to_numpy(each[key]) for each in (first, second)), rtol=1e-4
+        )
+
+
+def test_float64():
+    if keras.backend.backend() == "jax":
+        pytest.skip("JAX computes in float32 unless `jax_enable_x64` is set.")
+    keras.config.set_dtype_policy("float64")
+    try:
+        collapse(linearized(inverted_residual(), 0.9), cost="macs")
+        model = keras.Sequential(
+            [
+                *(keras.Input((9, 9, 4)), layers.Conv2D(8, 1), SparsePReLU()),
+                *(layers.Conv2D(8, 3, padding="same"), SparsePReLU(), layers.Conv2D(4, 1)),
+            ]
+        )
+        # Keras' batch normalization is not exact in float64 on torch.
+        collapsed = collapse(randomized(model, 0.9), cost="macs", tolerance=1e-13)
+        assert collapsed.layers[-1].compute_dtype == "float64"
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def test_time_decides(capsys):
+    model = keras.Sequential(
+        [
+            *(keras.Input((512,)), layers.Dense(2048)),
+            *(SparsePReLU(alpha_initializer="ones"), layers.Dense(512)),
+        ]
+    )
+    plan = collapse_plan(model, batch_size=64)
+    (row,) = plan.rows
+    # Eight times fewer multiplications: what takes the time is in no doubt.
+    assert row["outcome"] == "taken"
+    assert row["ms_after"] < row["ms_before"]
+    assert row["macs_before"] == 2 * 512 * 2048
+    assert row["macs_after"] == 512 * 512
+    assert row["name"] in capsys.readouterr().out
+
+
+def test_plans_are_saved_and_belong_to_a_model(tmp_path):
+    model = linearized(inverted_residual(), 0.9)
+    plan = collapse_plan(model, cost="macs", verbose=False)
+    plan.save(tmp_path / "plan.json")
+    again = CollapsePlan.load(tmp_path / "plan.json")
+    assert again.rows == plan.rows
+    a, b = collapse(model, plan), collapse(model, again)
+    assert kinds(a) == kinds(b)
+    assert difference(a, b, (2, 9, 9, 8)) == 0
+    with pytest.raises(ValueError, match="`plan` must be a `CollapsePlan` made for this model"):
+        collapse(linearized(inverted_residual(), 0.5), plan)
+    (tmp_path / "plan.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"must be a JSON file that `CollapsePlan\.save` wrote"):
+        CollapsePlan.load(tmp_path / "plan.json")
+    (tmp_path / "plan.json").write_text(
+        '{"version": 0, "rows": [], "fingerprint": "", "cost": "macs"}'
+    )
+    with pytest.raises(ValueError, match=r"of version 0\. Make it anew"):
+        CollapsePlan.load(tmp_path / "plan.json")
+
+
+def test_the_result_needs_nothing_of_this_library(tmp_path):
+    model = linearized(inverted_residual(), 0.7)
+    collapsed = collapse(model, cost="macs")
+    collapsed.save(tmp_path / "collapsed.keras")
+    x = np.random.default_rng(0).normal(size=(2, 9, 9, 8)).astype("float32")
+    np.save(tmp_path / "x.npy", x)
+    code = (
+        "import sys, keras, numpy as np\n"
+        "model = keras.models.load_model('collapsed.keras')\n"
+        "np.save('y.npy', keras.ops.convert_to_numpy(model(np.load('x.npy'))))\n"
+        "assert 'keras_nladv' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    expected = keras.ops.convert_to_numpy(model(x))
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), expected, rtol=1e-3, atol=1e-4)
+
+
+def exported(tmp_path, format):
+    """A collapsed model, its inputs and outputs, and the path that it was exported to."""
+    collapsed = collapse(linearized(inverted_residual(), 0.7), cost="macs")
+    x = np.random.default_rng(0).normal(size=(2, 9, 9, 8)).astype("float32")
+    path = str(tmp_path / ("model.onnx" if format == "onnx" else "model"))
+    collapsed.export(path, format=format, verbose=False)
+    return x, keras.ops.convert_to_numpy(collapsed(x)), path
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() == "torch",
+    reason="Keras 3.15 exports no model of unknown batch size from torch to a SavedModel.",
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # TensorFlow's own.
+def test_export_to_saved_model(tmp_path):
+    tensorflow = pytest.importorskip("tensorflow")
+    x, expected, path = exported(tmp_path, "tf_saved_model")
+    artifact = tensorflow.saved_model.load(path)
+    np.testing.assert_allclose(artifact.serve(x).numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="Keras 3.15 does not export to ONNX from JAX alone."
+)
+@pytest.mark.filterwarnings("ignore")  # The converters' own.
+def test_export_to_onnx(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    x, expected, path = exported(tmp_path, "onnx")
+    session = onnxruntime.InferenceSession(path)
+    (actual,) = session.run(None, {session.get_inputs()[0].name: x})
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_original_is_left_alone():
+    model = linearized(inverted_residual(), 0.9)
+    before = [w.copy() for w in model.get_weights()]
+    collapse(model, cost="macs")
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_differences_are_errors(monkeypatch):
+    model = linearized(inverted_residual(), 0.9)
+    with pytest.raises(ValueError, match="more than `tolerance`=0"):
+        collapse(model, cost="macs", tolerance=0.0)
+
+
+def test_bad_arguments():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    with pytest.raises(ValueError, match="`cost` must be"):
+        collapse(model, cost="flops")
+    with pytest.raises(ValueError, match="`batch_size` must be an integer of at least 1"):
+        collapse(model, batch_size=0)
+    with pytest.raises(ValueError, match=r"a subclassed model\. Wrap it"):
+        collapse(type("Net", (keras.Model,), {})())
+    with pytest.raises(ValueError, match="Received: dict for another"):
+        collapse(model, {})
+    model.layers[-1].bias.assign([np.nan, 0, 0])
+    with pytest.raises(ValueError, match=r"'sequential.*bias' .*not finite"):
+        collapse(model)

@@ -1,0 +1,297 @@
+"""Layers made of layers, masks and Lambda layers."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from keras_nladv import SparsePReLU, nonlinearity_report, sparsify
+from tests.surgery.checks import activations, arrays, assert_close, randomize, sparsified
+
+pytestmark = pytest.mark.usefixtures("fast_weights")
+
+X = np.random.default_rng(1).normal(size=(3, 5, 4)).astype("float32")
+IDS = np.array([[3, 1, 4, 0, 0], [1, 5, 9, 2, 0], [6, 5, 3, 5, 8]])
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Block(layers.Layer):
+    """Layers, operations and a switch."""
+
+    def __init__(self, size=6, rate=0.5, **kwargs):
+        super().__init__(**kwargs)
+        self.size, self.rate = size, rate
+        self.first = layers.Dense(size, activation="relu", name="first")
+        self.norm = layers.BatchNormalization(name="norm")
+        self.dropout = layers.Dropout(rate, name="dropout")
+        self.second = layers.Dense(4, name="second")
+
+    # The default is what Keras' own documentation shows, and what nobody means.
+    def call(self, x, training=False):
+        y = self.dropout(self.norm(self.first(x), training=training), training=training)
+        return keras.activations.silu(self.second(ops.maximum(y, 0))) + x
+
+    def get_config(self):
+        return {**super().get_config(), "size": self.size, "rate": self.rate}
+
+
+def model_of(layer, shape=(5, 4)):
+    inputs = keras.Input(shape)
+    return randomize(keras.Model(inputs, layer(inputs)))
+
+
+def test_opened():
+    model = model_of(Block(name="block"))
+    sparse, report = sparsified(model, X)
+    names = ["block_first", "block_maximum_3", "block_silu_5"]
+    assert report.converted == names
+    assert not any(isinstance(layer, Block) for layer in sparse.layers)
+    assert [layer.name for layer in activations(sparse)] == [f"{names[0]}_activation", *names[1:]]
+    # The names do not depend on what was made before.
+    assert sparsify(model, return_report=True)[1].rows == report.rows
+    assert [row["units"] for row in nonlinearity_report(sparse).rows] == [6, 6, 4]
+    _, report = sparsified(model, X, select="block_silu*")
+    assert report.left == names[:2]
+
+
+def test_what_is_opened_is_trained_as_it_was():
+    """Dropout drops in training and only there, and batch normalization takes its statistics."""
+    sparse = sparsify(model_of(Block(rate=0.9)))
+    (first,), (second,), (third,) = (
+        arrays(sparse, X, training) for training in (True, True, False)
+    )
+    assert (first != second).any()
+    np.testing.assert_array_equal(third, *arrays(sparse, X))
+    norm = next(x for x in sparse.layers if isinstance(x, layers.BatchNormalization))
+    before = ops.convert_to_numpy(norm.moving_mean.value) * 1
+    sparse.compile("sgd", "mse")
+    sparse.fit(X, X, epochs=1, verbose=0)
+    assert (ops.convert_to_numpy(norm.moving_mean.value) != before).any()
+
+
+def test_shared_blocks_share_what_is_in_them():
+    block = Block()
+    inputs = keras.Input((5, 4))
+    model = randomize(keras.Model(inputs, block(block(inputs))))
+    sparse, report = sparsified(model, X)
+    assert len(report.rows) == 3
+    assert [len(layer._inbound_nodes) for layer in activations(sparse)] == [2, 2, 2]
+    assert len(sparse.trainable_weights) == len(model.trainable_weights) + 6
+
+
+def test_frozen_blocks_stay_frozen():
+    inputs = keras.Input((5, 4))
+    block = Block()
+    model = keras.Model(inputs, layers.ReLU(name="act")(block(inputs)))
+    block.trainable = False
+    assert model.trainable_weights == []
+    sparse = sparsify(model)
+    assert [weight.path for weight in sparse.trainable_weights] == ["act/alpha", "act/side"]
+
+
+def test_nested_composites(tmp_path):
+    @keras.saving.register_keras_serializable(package="tests")
+    class Stack(layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.blocks = [Block(name="one"), Block(name="two")]
+            self.head = keras.Sequential([layers.Dense(3, activation="elu", name="h")], name="head")
+
+        def call(self, x):
+            for block in self.blocks:
+                x = block(x)
+            return {"head": self.head(x), "same": x}
+
+    sparse, report = sparsified(model_of(Stack(name="s")), X)
+    assert report.converted[0] == "s_one_first"
+    assert report.converted[-1] == "s_head/h"
+    assert len(report.converted) == 7
+    sparse.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    for one, other in zip(arrays(again, X), arrays(sparse, X), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+class Weighted(layers.Layer):
+    """Has a weight of its own, so that its calls are not all that it does."""
+
+    def __init__(self, activation=None, **kwargs):
+        super().__init__(**kwargs)
+        self.activation = keras.activations.get(activation)
+        self.dense = layers.Dense(4, activation=self.activation)
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(4,), initializer="random_normal")
+        self.dense.build(shape)
+
+    def call(self, x):
+        return ops.tanh(self.dense(x) * self.scale)
+
+    def get_config(self):
+        activation = keras.activations.serialize(self.activation)
+        return {**super().get_config(), "activation": activation}
+
+
+class Argumentless(Weighted):
+    def get_config(self):
+        return layers.Layer.get_config(self)
+
+
+@pytest.mark.parametrize("activation", ["gelu", layers.ReLU(max_value=1.0)])
+def test_converted_inside(activation):
+    model = model_of(Weighted(activation, name="weighted"))
+    model(X)
+    sparse, report = sparsified(model, X)
+    (row,) = report.rows
+    assert (row["name"], row["outcome"]) == ("weighted", "converted")
+    assert row["reason"] == "inside; the layer cannot be opened: it has weights of its own"
+    (layer,) = activations(sparse)
+    assert len(layer.slopes) == 4
+    with pytest.raises(ValueError, match=r"weighted .*left .*it is not selected"):
+        sparsify(model, "other")
+
+
+class Noisy(layers.Layer):
+    def call(self, x, training=None):
+        x = ops.relu(x)
+        return x * 0.5 if training else x
+
+
+class Scaled(Noisy):
+    def call(self, x, training=None):
+        return ops.relu(x) * (0.5 if training else 1.0)
+
+
+class Fixing(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.norm = layers.BatchNormalization()
+
+    def call(self, x, training=None):
+        return ops.relu(self.norm(x, training=False))
+
+
+class Tied(layers.Layer):
+    """Uses a weight of a layer inside it in an operation: its values must not be fixed."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = layers.Dense(4, activation="relu")
+
+    def call(self, x):
+        return ops.matmul(self.dense(x), ops.transpose(self.dense.kernel))
+
+
+class Failing(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.act = layers.ReLU()
+
+    def call(self, x):
+        return self.act(x) if isinstance(x, keras.KerasTensor) is False else 1 / 0
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+@pytest.mark.parametrize(
+    ("layer", "why"),
+    [
+        (Argumentless(name="odd"), "it has weights of its own"),
+        (Noisy(name="odd"), "it makes other calls in training"),
+        (Scaled(name="odd"), "it makes other calls in training"),
+        (Fixing(name="odd"), "it fixes `training` for a layer inside it"),
+        (Tied(name="odd"), "it calls operations on tensors that are not made of its inputs"),
+        (Failing(name="odd"), "a symbolic run of its `call` fails with ZeroDivisionError"),
+        (layers.ReLU(name="odd"), None),
+    ],
+)
+def test_what_cannot_be_opened_is_left(layer, why):
+    inputs = keras.Input((5, 4))
+    model = randomize(keras.Model(inputs, layers.ReLU(name="last")(layer(inputs))))
+    sparse, report = sparsified(model, X, measured=why is None or "fails" not in why)
+    if why is None:
+        assert report.left == []
+    else:
+        assert report.left == ["odd"]
+        assert report.converted == ["last"]
+        assert report.rows[0]["reason"].startswith(f"the layer cannot be opened: {why}")
+        assert type(sparse.get_layer("odd")) is type(layer)
+
+
+def test_a_layer_that_calls_its_activation():
+    """Its `activation` is that of an inner layer, which `SparsePReLU` inside keeps."""
+    model = model_of(Weighted(SparsePReLU(alpha_initializer="random_normal")))
+    model(X)
+    inputs = keras.Input((5, 4))
+    outer = keras.Model(inputs, layers.ReLU(name="only")(model.layers[1](inputs)))
+    sparse, report = sparsified(outer, X)
+    kept, _ = activations(sparse)
+    np.testing.assert_array_equal(kept.slopes, activations(model)[0].slopes)
+    assert np.abs(kept.slopes).min() > 0
+    assert "only" in report.converted
+
+
+OFFSET = 0.25
+
+
+def test_lambdas_keep_the_names_around_them():
+    near = 0.5
+    inputs = keras.Input((5, 4))
+    x = layers.Lambda(lambda x, c: ops.sin(x) * c + near + OFFSET, arguments={"c": 2.0})(inputs)
+    x = layers.Lambda(lambda x: ops.relu(x) - OFFSET, name="relu")(x)
+    sparse, report = sparsified(keras.Model(inputs, x), X, measured=False)
+    assert report.converted == ["relu_relu_0"]
+    assert_close(arrays(sparse, X), [np.maximum(2 * np.sin(X) + 0.75, 0) - 0.25])
+
+
+# ---- Masks
+
+
+def masked(applied, end):
+    inputs = keras.Input((5,), dtype="int32")
+    x = layers.Embedding(10, 4, mask_zero=True, embeddings_initializer="random_normal")(inputs)
+    return randomize(keras.Model(inputs, end(applied(x))))
+
+
+def through_a_block(x):
+    y = Block()(x)
+    return y + x
+
+
+@pytest.mark.parametrize(
+    "applied",
+    [
+        layers.ReLU(),
+        layers.Dense(4, activation="gelu"),
+        pytest.param(keras.activations.silu, id="operation"),
+        pytest.param(lambda x: ops.maximum(x, 0), id="maximum"),
+        pytest.param(through_a_block, id="block"),
+    ],
+)
+@pytest.mark.parametrize("end", [layers.GlobalAveragePooling1D, layers.Flatten])
+@pytest.mark.filterwarnings("ignore:Layer '.*' .* was passed an input with a mask")
+def test_masks_reach_what_they_reached(applied, end):
+    """Layers pass masks on and operations do not: the comparison of outputs says all."""
+    sparsified(masked(applied, end()), IDS, measured=False)
+
+
+def test_explicit_masks():
+    inputs, mask = keras.Input((5, 4)), keras.Input((5,), dtype="bool")
+    x = layers.Dense(4, activation="relu")(inputs)
+    x = layers.MultiHeadAttention(2, 3)(x, x, attention_mask=mask[:, None, :])
+    x = layers.GlobalAveragePooling1D()(keras.activations.gelu(x), mask=mask)
+    data = [X, IDS > 0]
+    model = keras.Model([inputs, mask], x)
+    sparse, _ = sparsified(model, data)
+    # The mask makes a difference.
+    assert (arrays(sparse, [X, IDS > 1])[0] != arrays(sparse, data)[0]).any()
+
+
+def test_recurrent_layers_are_left():
+    inputs = keras.Input((5, 4))
+    x = layers.Bidirectional(layers.GRU(3, return_sequences=True), name="both")(inputs)
+    x = layers.ReLU(name="act")(layers.SimpleRNN(3, name="simple", return_sequences=True)(x))
+    _, report = sparsified(keras.Model(inputs, x), X, measured=False)
+    assert report.left == ["both", "simple"]
+    assert report.converted == ["act"]
