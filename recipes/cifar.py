@@ -12,7 +12,6 @@ the final network model.keras, TensorBoard's events in tensorboard/, and what `-
 """
 
 import dataclasses
-import math
 import os
 import sys
 import time
@@ -127,6 +126,7 @@ from common.batches import Batches
 from common.convnets import convnet
 from common.plots import plot_training
 from common.run import Progress, Run, versions
+from common.training import compile_classifier, cosine, even_batch_size, standardization
 
 from keras_nladv import (
     LinearizationSchedule,
@@ -142,34 +142,15 @@ with plain_errors("--precision"):
 
 # ---- The network.
 
-sample = data.x_train[:: len(data.x_train) // 10_000 + 1].astype("float64")
 model = convnet(
     config.model,
     input_shape=data.x_train.shape[1:],
     classes=data.classes,
     width=config.width,
     granularity=config.granularity,
-    mean=sample.mean(axis=(0, 1, 2)),
-    variance=sample.var(axis=(0, 1, 2)),
+    **standardization(data.x_train),
 )
-if config.optimizer == "sgd":
-    optimizer = keras.optimizers.SGD(momentum=0.9, nesterov=True, weight_decay=5e-4)
-elif config.optimizer == "adamw":
-    optimizer = keras.optimizers.AdamW(weight_decay=0.05)
-else:
-    optimizer = keras.optimizers.Adam()
-# Kernels alone decay: not biases and BatchNorm, as usual, and not the weights of SparsePReLU, whose
-# slopes decay would pull back to ReLU.
-optimizer.exclude_from_weight_decay([v for v in model.trainable_variables if v.name != "kernel"])
-model.compile(
-    optimizer=optimizer,
-    loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    metrics=[
-        "accuracy",
-        # The loss without the pressure.
-        keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="cross_entropy"),
-    ],
-)
+compile_classifier(model, config.optimizer)
 before = nonlinearity_report(model)
 path_length_before = path_length(model)
 path_length_unnormalized_before = path_length(model, normalized=False)
@@ -196,7 +177,7 @@ def learning_rate(epoch, _):
     first, end = 0, config.start_epoch
     if epoch >= config.start_epoch:
         first, end = config.start_epoch, config.epochs
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (epoch - first) / (end - first)))
+    return config.learning_rate * cosine((epoch - first) / (end - first))
 
 
 batches = Batches(
@@ -207,15 +188,13 @@ batches = Batches(
     shift=config.augment,
     mirror=config.augment and config.dataset in ("cifar10", "cifar100", "fashion_mnist"),
 )
-# Batches of one size, if possible: JAX compiles for each size.
-test_batches = math.ceil(len(data.x_test) / 512)
 model.fit(
     batches,
     epochs=config.epochs,
     initial_epoch=run.epochs,
     shuffle=False,  # The batches are shuffled.
     validation_data=(data.x_test.astype("float32"), data.y_test),
-    validation_batch_size=math.ceil(len(data.x_test) / test_batches),
+    validation_batch_size=even_batch_size(len(data.x_test)),
     verbose=0,
     callbacks=[
         batches.epochs(),

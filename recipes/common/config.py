@@ -27,7 +27,7 @@ def show_errors_plainly() -> None:
         if issubclass(kind, RecipeError):
             print(f"Error: {error}", file=sys.stderr)
         elif issubclass(kind, KeyboardInterrupt):
-            print("Interrupted. --resume goes on after the last finished epoch.", file=sys.stderr)
+            print("Interrupted. --resume goes on after what is finished.", file=sys.stderr)
         else:
             sys.__excepthook__(kind, error, traceback)
 

@@ -1,4 +1,5 @@
-"""Convolutional networks whose activations are `SparsePReLU` with a `NonlinearitySparsity` each."""
+"""Convolutional networks whose activations are `SparsePReLU` with a `NonlinearitySparsity` each, or
+plain ReLUs."""
 
 import functools
 import re
@@ -30,7 +31,7 @@ def convnet(name, input_shape, classes, width=1.0, granularity="channel", mean=0
         input_shape: Height, width and channels of an image.
         classes: Number of classes.
         width: Factor of all numbers of channels.
-        granularity: That of `SparsePReLU`.
+        granularity: That of `SparsePReLU`, or `None` for plain ReLUs everywhere.
         mean: Mean of the images, per channel; the network standardizes its input.
         variance: Variance of the images, per channel.
 
@@ -46,6 +47,8 @@ def convnet(name, input_shape, classes, width=1.0, granularity="channel", mean=0
         )
 
     def activation(name, base="relu"):
+        if granularity is None:
+            return layers.ReLU(name=name)
         return SparsePReLU(
             granularity=granularity,
             alpha_regularizer=NonlinearitySparsity(0.0),

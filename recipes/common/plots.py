@@ -1,7 +1,7 @@
 """The pictures of a run directory."""
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
 BLUE, ORANGE, GRAY = "#2f5d9e", "#e08e0b", "#8a8a8a"
 
@@ -70,4 +70,59 @@ def plot_training(history, start_epoch, title):
             (start_epoch + 0.5, 0.02),
             xycoords=accuracy.get_xaxis_transform(),
         )
+    return figure
+
+
+def plot_pareto(rows, title):
+    """Draws accuracy against time and against nonlinear operations, a line for each method.
+
+    Args:
+        rows: List of dicts, the results of `compress.py`: that of the original comes first.
+        title: What stands above.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
+    figure = Figure(figsize=(10, 4.8), dpi=120, layout="constrained")
+    figure.suptitle(title)
+    methods = list(dict.fromkeys(row["method"] for row in rows[1:]))
+    colors = dict(zip(methods, [GRAY, BLUE, ORANGE, "#3a8f5c", "#a33b5f", "#6b55a3"]))
+    axes_of = zip(
+        figure.subplots(1, 2, sharey=True),
+        ("ms", "nonlinear_operations"),
+        ("milliseconds for a batch of 32", "nonlinear operations for one image"),
+    )
+    for axes, key, label in axes_of:
+        first = rows[0]
+        axes.plot(first[key], first["accuracy"], "*", color="black", ms=13, label="original")
+        for method in methods:
+            mine = [row for row in rows[1:] if row["method"] == method]
+            axes.plot(
+                [row[key] for row in mine],
+                [row["accuracy"] for row in mine],
+                "o-",
+                color=colors[method],
+                label="collapsed, all nonlinear" if method == "original" else method,
+            )
+            for row in mine:
+                if row["budget"] < 1:
+                    axes.annotate(
+                        f"{row['budget']:.0%}",
+                        (row[key], row["accuracy"]),
+                        # Labels of two methods keep out of each other's way.
+                        (0, 6 if methods.index(method) % 2 else -14),
+                        textcoords="offset points",
+                        ha="center",
+                        fontsize=8,
+                        color=colors[method],
+                    )
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+        axes.set_xlabel(label)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.margins(y=0.15)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set_ylabel("test accuracy")
+    figure.axes[0].legend(loc="lower right")
     return figure

@@ -39,7 +39,7 @@ class Run:
         """Makes the directory, if it is not that of a run that is resumed."""
         self.path = Path(config.run_dir)
         self.history, self.checkpoints, self.seconds = [], [], 0.0
-        (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
+        self.path.mkdir(parents=True, exist_ok=True)
         fields = dataclasses.asdict(config)
         del fields["run_dir"], fields["resume"]
         self.write_json("config.json", fields)
@@ -68,6 +68,7 @@ class Run:
 
     def commit(self, model, logs, seconds):
         """Saves the state of the model after an epoch, with the logs of that epoch."""
+        (self.path / "checkpoints").mkdir(exist_ok=True)
         name = f"checkpoints/epoch-{self.epochs + 1:04}.weights.h5"
         self.save(name, model.save_weights)
         self.history.append(logs)
@@ -130,22 +131,24 @@ class Run:
 
 
 class Progress(keras.callbacks.Callback):
-    """Commits each epoch to the run directory, shows progress, and stops when the loss diverges.
+    """Shows progress, commits each epoch to the run directory, and stops when the loss diverges.
 
     It stands last in the list of callbacks, so that the logs are complete.
 
     Args:
         run: The `Run`.
         columns: Dict from names in the logs to what is shown of them: a heading and a format.
+        commit: Boolean. Whether to commit the epochs.
     """
 
     # Batches are noted in another thread, and so the next step need not wait for the loss.
     async_safe = True
 
-    def __init__(self, run, columns):
+    def __init__(self, run, columns, commit=True):
         super().__init__()
         self.run = run
         self.columns = columns
+        self.commit = commit
         self._diverged = False
 
     def on_train_begin(self, logs=None):
@@ -180,7 +183,8 @@ class Progress(keras.callbacks.Callback):
                 "smaller --learning-rate or --strength may help. "
                 + (f"The last good checkpoint is `{self.run.path / kept}`." if kept else "")
             )
-        self.run.commit(self.model, logs, seconds)
+        if self.commit:
+            self.run.commit(self.model, logs, seconds)
         done, epochs = epoch + 1, self.params["epochs"]
         values = (form.format(logs[key]) for key, (_, form) in self.columns.items())
         self._show(f"{done}/{epochs}", *values, f"{seconds:.0f} s")

@@ -1,0 +1,58 @@
+"""What a network costs."""
+
+import math
+import time
+
+import numpy as np
+from keras import layers
+
+from common.watching import layers_of, watched
+
+# Layers whose kernel is applied once at each position of the output.
+KERNELS = (
+    layers.Dense,
+    *(layers.Conv1D, layers.Conv2D, layers.Conv3D),
+    *(layers.DepthwiseConv1D, layers.DepthwiseConv2D),
+)
+WARM_UP, ROUNDS = 5, 41
+
+
+def macs(model):
+    """Multiplications of dense layers and convolutions for one input.
+
+    Args:
+        model: A model of one input, whose sizes are known.
+    """
+    total = 0
+
+    def note(layer, inputs, outputs):
+        nonlocal total
+        channels_first = getattr(layer, "data_format", None) == "channels_first"
+        positions = outputs.shape[2:] if channels_first else outputs.shape[1:-1]
+        total += math.prod(layer.kernel.shape) * math.prod(positions)
+
+    with watched([layer for layer in layers_of(model) if isinstance(layer, KERNELS)], note):
+        model(np.zeros((1, *model.input_shape[1:]), "float32"), training=False)
+    return total
+
+
+def milliseconds_by_turns(models, inputs):
+    """Runs models by turns on a batch, so that what else the machine does hits all of them.
+
+    Args:
+        models: List of Keras models.
+        inputs: Array, a batch.
+
+    Returns:
+        Array of shape (rounds, models).
+    """
+    for model in models:
+        for _ in range(WARM_UP):
+            model.predict_on_batch(inputs)
+    rounds = np.empty((ROUNDS, len(models)))
+    for row in rounds:
+        for i, model in enumerate(models):
+            start = time.perf_counter()
+            model.predict_on_batch(inputs)
+            row[i] = 1e3 * (time.perf_counter() - start)
+    return rounds

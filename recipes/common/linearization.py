@@ -1,0 +1,103 @@
+"""Which units become linear, other than by pressure alone."""
+
+from collections import defaultdict
+
+import keras
+import numpy as np
+
+from common.watching import watched
+from keras_nladv import SparsePReLU
+from keras_nladv.graph import activations
+
+
+class StopAtBudget(keras.callbacks.Callback):
+    """Ends the pressure of a `LinearizationSchedule` when a budget is met, or time is up.
+
+    It stands before the schedule in the list of callbacks.
+
+    Args:
+        schedule: The `LinearizationSchedule`.
+        measured: Function of the model, what the budget counts.
+        budget: What that may be.
+        epochs: Integer, the number of epochs with pressure at most.
+    """
+
+    def __init__(self, schedule, measured, budget, epochs):
+        super().__init__()
+        self.schedule = schedule
+        self.measured = measured
+        self.budget = budget
+        self.epochs = epochs
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch >= self.epochs:
+            self.schedule.strength = 0.0
+
+    def on_train_batch_end(self, batch, logs=None):
+        # Not only after epochs: those of small data are long enough for most units to go.
+        if self.schedule.strength > 0 and self.measured(self.model) <= self.budget:
+            self.schedule.strength = 0.0
+            for layer in _layers(self.model).values():
+                layer.alpha_regularizer.strength = 0.0
+
+
+def linearize(model, order, measured, budget):
+    """Makes as few units linear as it takes to meet a budget.
+
+    Args:
+        model: A model with `SparsePReLU` layers.
+        order: List of pairs: one of these layers, and which of its units becomes linear, an index
+            or `...` for all.
+        measured: Function of the model, what the budget counts.
+        budget: What that may be.
+    """
+    low, high = 0, len(order)
+    while low <= high:
+        # Bisection; at the end it is `low` that counts.
+        middle = (low + high) // 2 if low < high else low
+        slopes = {id(layer): np.zeros(layer.alpha.shape, "float32") for layer, _ in order}
+        for layer, unit in order[:middle]:
+            slopes[id(layer)][unit] = 1.0
+        for layer, _ in order:
+            layer.alpha.assign(slopes[id(layer)])
+        if low == high:
+            return
+        if measured(model) <= budget:
+            high = middle
+        else:
+            low = middle + 1
+
+
+def random_channels(model, seed):
+    """All units of a model in random order, for `linearize`."""
+    units = [
+        (layer, unit) for layer in _layers(model).values() for unit in range(layer.alpha.shape[0])
+    ]
+    return [units[i] for i in np.random.default_rng(seed).permutation(len(units))]
+
+
+def ranked_by_entropy(model, images):
+    """All layers of a model for `linearize`, first those whose units hardly switch.
+
+    A unit is on where its input is positive. The entropy of a layer is the mean of the entropies of
+    its units' states on the images.
+    """
+    layers = _layers(model)
+    entropies = defaultdict(list)
+
+    def note(layer, inputs, _):
+        values = np.moveaxis(keras.ops.convert_to_numpy(inputs), layer.axis, -1)
+        on = values.reshape(-1, values.shape[-1]) > 0
+        share = np.clip(on.mean(axis=0), 1e-12, 1 - 1e-12)
+        entropy = -share * np.log2(share) - (1 - share) * np.log2(1 - share)
+        entropies[id(layer)].append(entropy.mean())
+
+    with watched(layers.values(), note):
+        model(images, training=False)
+    ranked = sorted(layers, key=lambda key: np.mean(entropies[key]))
+    return [(layers[key], ...) for key in ranked]
+
+
+def _layers(model):
+    """The layers whose units may become linear, in the order of the graph."""
+    return {id(a.layer): a.layer for a in activations(model) if isinstance(a.layer, SparsePReLU)}

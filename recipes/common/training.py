@@ -1,0 +1,54 @@
+"""How the networks of the recipes are trained."""
+
+import math
+
+import keras
+
+
+def compile_classifier(model, optimizer="sgd", from_logits=True):
+    """Compiles a model that is to be trained on images and their classes.
+
+    Args:
+        model: A Keras model.
+        optimizer: `"sgd"` (Nesterov momentum 0.9 and weight decay 5e-4), `"adam"` or `"adamw"`
+            (weight decay 0.05).
+        from_logits: Whether the model returns logits, or else probabilities.
+    """
+    if optimizer == "sgd":
+        optimizer = keras.optimizers.SGD(momentum=0.9, nesterov=True, weight_decay=5e-4)
+    elif optimizer == "adamw":
+        optimizer = keras.optimizers.AdamW(weight_decay=0.05)
+    else:
+        optimizer = keras.optimizers.Adam()
+    # Kernels alone decay: not biases and BatchNorm, as usual, and not the weights of SparsePReLU,
+    # whose slopes decay would pull back to ReLU.
+    optimizer.exclude_from_weight_decay(
+        [v for v in model.trainable_variables if v.name != "kernel"]
+    )
+    model.compile(
+        optimizer=optimizer,
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits),
+        metrics=[
+            "accuracy",
+            # The loss without the pressure.
+            keras.metrics.SparseCategoricalCrossentropy(
+                from_logits=from_logits, name="cross_entropy"
+            ),
+        ],
+    )
+
+
+def cosine(progress):
+    """A factor that falls from 1 to 0 while progress goes from 0 to 1."""
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def even_batch_size(number):
+    """Batches of one size, if possible, of at most 512: JAX compiles for each size."""
+    return math.ceil(number / math.ceil(number / 512))
+
+
+def standardization(images):
+    """Mean and variance of the channels of images, as arguments of `convnet`."""
+    sample = images[:: len(images) // 10_000 + 1].astype("float64")
+    return {"mean": sample.mean(axis=(0, 1, 2)), "variance": sample.var(axis=(0, 1, 2))}

@@ -1,0 +1,483 @@
+"""Makes a trained network smaller and faster: presses units to linear, and merges them away.
+
+    python recipes/compress.py --backend jax --dataset digits
+
+A network with plain ReLUs is trained, or read from `--model-file`. For each method and each budget
+its activations are made linearizable (`sparsify`), units become linear until the budget is met,
+the network recovers, and what is linear is merged away (`collapse`). All methods train for the same
+number of epochs.
+
+The run directory holds config.json, results.csv, summary.json, report.txt, pareto.png, and the
+network that all started from as original.keras. For each method and budget it holds the network
+before it was collapsed, *-pressed.keras, what was merged in it, *-plan.json, and what came out,
+*-collapsed.keras: a plain Keras model, which needs nothing of this library. `--export` adds it in
+another format.
+"""
+
+import csv
+import dataclasses
+import importlib.util
+import io
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from common.config import (
+    Count,
+    Number,
+    RecipeError,
+    RunConfig,
+    Text,
+    plain_errors,
+    read_config,
+    require,
+    show_errors_plainly,
+)
+from common.images import load
+
+METHODS = ("ours", "layer", "random", "entropy", "l1")
+# The packages that Keras exports with.
+EXPORTERS = {
+    ("onnx", "tensorflow"): ("tf2onnx",),
+    ("onnx", "torch"): ("onnx", "onnxscript"),
+    ("onnx", "jax"): ("jax2onnx",),
+    ("tf_saved_model", "tensorflow"): (),
+    ("tf_saved_model", "jax"): ("tensorflow",),
+}
+
+
+@dataclasses.dataclass
+class Config(RunConfig):
+    """Press a trained network to budgets of nonlinearity, and make it smaller and faster.
+
+    Small data sets are those with less than 10,000 images to train on. config.json in the run
+    directory holds every option as it was used.
+    """
+
+    # cifar10, cifar100, fashion_mnist, mnist, digits (of scikit-learn, no download), or the path of
+    # an .npz file with x_train, y_train, x_test and y_test.
+    dataset: str = "digits"
+    # mobilenet: a small network of inverted residuals; resnet8, resnet20, or another depth 6n + 2;
+    # plain8, ...: the same without shortcuts.
+    model: str = "mobilenet"
+    # Factor of all numbers of channels. Default: 1; 0.25 for small data.
+    width: Number = None
+    # A classifier that is trained already, a .keras file, in place of --model.
+    model_file: Text = None
+    # Shares of what the original has, at least 0 and less than 1.
+    budgets: list[float] = dataclasses.field(default_factory=lambda: [0.5, 0.25, 0.1])
+    # What the budgets are shares of: the units that are nonlinear, the average path length, or the
+    # nonlinear operations for one image.
+    budget_kind: Literal["nonlinear_units", "path_length", "operations"] = "nonlinear_units"
+    # ours: channels, pressed by the power 0.5; layer: whole layers, pressed alike; random: channels
+    # made linear at random; entropy: whole layers made linear, first those whose units are nearly
+    # always on or nearly always off; l1: channels, pressed by the power 1; or all.
+    methods: Annotated[list[str], tyro.conf.arg(metavar="METHOD...")] = dataclasses.field(
+        default_factory=lambda: ["ours", "random"]
+    )
+    # Number of epochs that the original is trained. Default: 100; 20 for small data.
+    epochs: Count = None
+    # Number of epochs in which the pressure grows to --strength; it stops when the budget is met.
+    # Default: 40; 8 for small data.
+    press_epochs: Count = None
+    # Number of epochs after these. Default: 30; 6 for small data.
+    finetune_epochs: Count = None
+    # The highest pressure, omega. Default: 0.005; 0.05 for small data.
+    strength: Number = None
+    # Number of images in a step. Default: 128; 64 for small data.
+    batch_size: Count = None
+    # The highest learning rate. It falls to 0 on a cosine, in training and again in each
+    # compression.
+    learning_rate: float = 0.1
+    # What decides of a merge: measured time, or the number of multiplications.
+    cost: Literal["time", "macs"] = "time"
+    # Another format for the collapsed networks.
+    export: Annotated[
+        Literal["onnx", "tf_saved_model"] | None,
+        tyro.conf.arg(metavar="{onnx,tf_saved_model}", help_behavior_hint="(default: none)"),
+    ] = None
+
+    def __post_init__(self):
+        if self.methods == ["all"]:
+            self.methods = list(METHODS)
+        if self.dataset.endswith(".npz"):
+            self.dataset = os.path.abspath(self.dataset)
+        if self.model_file is not None:
+            self.model_file = os.path.abspath(self.model_file)
+
+
+# ---- What to do. Nothing is written before all of it is known to be right.
+
+show_errors_plainly()
+config = read_config(Config)
+if config.resume and Path(config.run_dir, "summary.json").exists():
+    print(f"The run is finished already.\n\n{Path(config.run_dir, 'report.txt').read_text()}")
+    sys.exit()
+
+for method in config.methods:
+    if method not in METHODS:
+        raise RecipeError(
+            f"--methods must be some of {', '.join(METHODS)}, or all. Received: {method!r}"
+        )
+if not config.methods or len(set(config.methods)) < len(config.methods):
+    raise RecipeError(f"--methods must name each method once. Received: {config.methods}")
+if not all(0 <= budget < 1 for budget in config.budgets):
+    raise RecipeError(f"--budgets must be at least 0 and less than 1. Received: {config.budgets}")
+if not config.budgets or len(set(config.budgets)) < len(config.budgets):
+    raise RecipeError(f"--budgets must name each budget once. Received: {config.budgets}")
+if config.export:
+    packages = EXPORTERS.get((config.export, config.backend))
+    if packages is None:
+        raise RecipeError(
+            f"--export {config.export} is not possible with the backend {config.backend}; it is "
+            f"with {' or '.join(b for kind, b in EXPORTERS if kind == config.export)}."
+        )
+    missing = [package for package in packages if not importlib.util.find_spec(package)]
+    if missing:
+        raise RecipeError(
+            f"--export {config.export} with the backend {config.backend} needs "
+            f"{' and '.join(missing)}: `pip install {' '.join(missing)}`."
+        )
+
+data = load(config.dataset)
+if data.note:
+    raise RecipeError(f"--dataset: {data.note}")
+
+small = len(data.x_train) < 10_000
+if config.width is None:
+    config.width = 0.25 if small else 1.0
+if config.epochs is None:
+    config.epochs = 20 if small else 100
+if config.press_epochs is None:
+    config.press_epochs = 8 if small else 40
+if config.finetune_epochs is None:
+    config.finetune_epochs = 6 if small else 30
+if config.strength is None:
+    config.strength = 0.05 if small else 0.005
+if config.batch_size is None:
+    config.batch_size = 64 if small else 128
+if config.run_dir is None:
+    config.run_dir = time.strftime("runs/compress-%Y%m%d-%H%M%S")
+require(config, seed=0, epochs=1, press_epochs=1, finetune_epochs=0, batch_size=1)
+require(config, width=0, strength=0, learning_rate=0)
+if config.batch_size > len(data.x_train):
+    raise RecipeError(
+        f"--batch-size must be at most {len(data.x_train)}, the number of images to train on. "
+        f"Received: {config.batch_size}"
+    )
+if config.model_file is not None and not Path(config.model_file).is_file():
+    raise RecipeError(f"--model-file: there is no file {config.model_file!r}.")
+
+import keras
+import numpy as np
+from common.batches import Batches
+from common.convnets import convnet
+from common.costs import macs, milliseconds_by_turns
+from common.linearization import StopAtBudget, linearize, random_channels, ranked_by_entropy
+from common.plots import plot_pareto
+from common.run import Progress, Run, versions
+from common.training import compile_classifier, cosine, even_batch_size, standardization
+
+from keras_nladv import (
+    LinearizationSchedule,
+    NonlinearitySparsity,
+    PathLengthCallback,
+    collapse,
+    collapse_plan,
+    nonlinearity_report,
+    path_length,
+    sparsify,
+)
+
+keras.utils.set_random_seed(config.seed)
+with plain_errors("--precision"):
+    keras.config.set_dtype_policy(config.precision)
+
+# ---- The network.
+
+x_test = data.x_test.astype("float32")
+if config.model_file is None:
+    original = convnet(
+        config.model,
+        input_shape=data.x_train.shape[1:],
+        classes=data.classes,
+        width=config.width,
+        granularity=None,
+        **standardization(data.x_train),
+    )
+    from_logits = True
+else:
+    with plain_errors(f"--model-file {config.model_file}"):
+        original = keras.models.load_model(config.model_file, compile=False)
+        if original.input_shape != (None, *x_test.shape[1:]):
+            raise ValueError(
+                f"the model must take images of shape {x_test.shape[1:]}, those of "
+                f"{config.dataset}. Received: inputs of shape {original.input_shape}"
+            )
+        outputs = np.asarray(original.predict(x_test[:32], verbose=0))
+        if outputs.shape[1:] != (data.classes,):
+            raise ValueError(
+                f"the model must return logits or probabilities of the {data.classes} classes of "
+                f"{config.dataset}. Received: outputs of shape {outputs.shape[1:]} for an image"
+            )
+    from_logits = not (outputs.min() >= 0 and np.allclose(outputs.sum(axis=1), 1, atol=1e-2))
+with plain_errors("--model-file" if config.model_file else "--model"):
+    # Once more for each method: what is the same in all of them is how units are counted.
+    channels = nonlinearity_report(sparsify(original, share_around_depthwise=True))
+before = nonlinearity_report(original)
+path_length_before = path_length(original)
+units = {row["name"]: row["units"] for row in channels.rows}
+
+
+def measured(model):
+    """What the budget counts in a network that is pressed, as a share of what the original has."""
+    if config.budget_kind == "path_length":
+        return path_length(model) / path_length_before
+    report = nonlinearity_report(model)
+    if config.budget_kind == "operations":
+        return report.operations / before.operations
+    # In channels, whatever has a slope of its own.
+    nonlinear = sum(row["nonlinear"] / row["units"] * units[row["name"]] for row in report.rows)
+    return nonlinear / channels.units
+
+
+# ---- The run.
+
+run = Run(config)
+height, width, depth = data.x_train.shape[1:]
+print(
+    f"data     {config.dataset}: {len(data.x_train):,} images to train on, {len(data.x_test):,} to "
+    f"test, {height}x{width}x{depth}, {data.classes} classes\n"
+    f"network  {config.model_file or config.model}: {original.count_params():,} parameters, "
+    f"{before.units:,} nonlinear units, average path length {path_length_before:.2f}\n"
+    f"backend  {config.backend}, {config.precision}\n"
+    f"output   {run.path}\n"
+)
+start = time.perf_counter()
+
+
+def train(model, epochs, callbacks, columns):
+    """Trains a compiled network in the way that is common to all."""
+    batches = Batches(
+        data.x_train,
+        data.y_train,
+        config.batch_size,
+        config.seed,
+        shift=True,
+        mirror=config.dataset in ("cifar10", "cifar100", "fashion_mnist"),
+    )
+    model.fit(
+        batches,
+        epochs=epochs,
+        shuffle=False,  # The batches are shuffled.
+        validation_data=(x_test, data.y_test),
+        validation_batch_size=even_batch_size(len(x_test)),
+        verbose=0,
+        callbacks=[
+            batches.epochs(),
+            keras.callbacks.LearningRateScheduler(
+                lambda epoch, _: config.learning_rate * cosine(epoch / epochs)
+            ),
+            *callbacks,
+            Progress(
+                run,
+                {
+                    "cross_entropy": ("loss", "{:.4f}"),
+                    "accuracy": ("accuracy", "{:.2%}"),
+                    "val_accuracy": ("test", "{:.2%}"),
+                    **columns,
+                },
+                commit=False,
+            ),
+        ],
+    )
+
+
+def accuracy(model):
+    outputs = model.predict(x_test, batch_size=even_batch_size(len(x_test)), verbose=0)
+    return float(np.mean(outputs.argmax(axis=1) == data.y_test))
+
+
+def described(method, budget, model, collapsed):
+    """The row of the results for a network, without its time."""
+    return {
+        "method": method,
+        "budget": budget,
+        "reached": 1.0 if method == "original" else measured(model),
+        "accuracy": accuracy(collapsed),
+        "path_length": path_length(model),
+        "nonlinear_operations": nonlinearity_report(collapsed).operations,
+        "parameters": collapsed.count_params(),
+        "macs": macs(collapsed),
+    }
+
+
+def merged(name, model):
+    """Collapses a network, and saves it with its plan."""
+    print(f"\n{name}: what is merged")
+    plan = collapse_plan(model, cost=config.cost)
+    collapsed = collapse(model, plan)
+    run.save(f"{name}-pressed.keras", model.save)
+    run.save(f"{name}-plan.json", plan.save)
+    run.save(f"{name}-collapsed.keras", collapsed.save)
+    if config.export:
+        with plain_errors(f"--export {config.export}"):
+            ending = ".onnx" if config.export == "onnx" else ""
+            collapsed.export(run.path / f"{name}{ending}", format=config.export, verbose=False)
+    return collapsed
+
+
+if (run.path / "original.keras").exists():
+    original = keras.models.load_model(run.path / "original.keras", compile=False)
+else:
+    if config.model_file is None:
+        print("the original")
+        compile_classifier(original)
+        train(original, config.epochs, [], {})
+    run.save("original.keras", original.save)
+
+# What is done already is not done again. Each point of the results starts from the same seed, so
+# that it does not matter which these are.
+points = run.path / "points.json"
+rows = json.loads(points.read_text()) if points.exists() else []
+done = {(row["method"], row["budget"]) for row in rows}
+if not done:
+    rows.append(described("original", None, original, original))
+    # With no unit linear: the part that batch normalization has in what follows.
+    rows.append(described("original", 1.0, original, merged("original", original)))
+    run.write_json("points.json", rows)
+
+
+def state(model):
+    return [*model.weights, *model.optimizer.variables]
+
+
+# By granularity and power: compiled once, a training step serves all budgets.
+networks = {}
+wanted = [(method, budget) for method in config.methods for budget in config.budgets]
+for number, (method, budget) in enumerate(wanted, start=1):
+    if (method, budget) in done:
+        continue
+    name = f"{method}-{budget}"
+    print(f"\n{name}: {number} of {len(wanted)}")
+    keras.utils.set_random_seed(config.seed)
+    key = granularity, power = (
+        "layer" if method == "layer" else "channel",
+        1.0 if method == "l1" else 0.5,
+    )
+    if key not in networks:
+        model = sparsify(
+            original,
+            granularity=granularity,
+            share_around_depthwise=True,
+            alpha_regularizer=NonlinearitySparsity(0.0, power),
+        )
+        compile_classifier(model, from_logits=from_logits)
+        model.optimizer.build(model.trainable_variables)
+        # Copies: backends may train in the memory of the arrays that they give away.
+        first = [np.array(keras.ops.convert_to_numpy(variable)) for variable in state(model)]
+        networks[key] = model, first
+    model, first = networks[key]
+    for variable, value in zip(state(model), first, strict=True):
+        variable.assign(value)
+    strength = 0.0
+    if method == "random":
+        linearize(model, random_channels(model, config.seed), measured, budget)
+    elif method == "entropy":
+        sample = data.x_train[:1024].astype("float32")
+        linearize(model, ranked_by_entropy(model, sample), measured, budget)
+    else:
+        strength = config.strength
+    schedule = LinearizationSchedule(strength, ramp_epochs=config.press_epochs - 1)
+    train(
+        model,
+        config.press_epochs + config.finetune_epochs,
+        [
+            StopAtBudget(schedule, measured, budget, config.press_epochs),
+            schedule,
+            PathLengthCallback(),
+        ],
+        {
+            "path_length": ("path length", "{:.2f}"),
+            "nonlinear_units": ("nonlinear", "{:.1%}"),
+            "omega": ("omega", "{:.2g}"),
+        },
+    )
+    rows.append(described(method, budget, model, merged(name, model)))
+    run.write_json("points.json", rows)
+
+# ---- The results.
+
+# As they are on disk, and side by side.
+models = [keras.models.load_model(run.path / "original.keras", compile=False)]
+for row in rows[1:]:
+    name = "original" if row["budget"] == 1.0 else f"{row['method']}-{row['budget']}"
+    models.append(keras.models.load_model(run.path / f"{name}-collapsed.keras", compile=False))
+times = milliseconds_by_turns(models, np.resize(x_test, (32, *x_test.shape[1:])))
+for row, mine in zip(rows, times.T, strict=True):
+    row["ms"] = float(np.median(mine))
+    row["times_as_fast"] = float(np.median(times[:, 0] / mine))
+for row in rows:
+    # Nothing else is both faster and better.
+    row["pareto"] = not any(
+        other["ms"] <= row["ms"]
+        and other["accuracy"] >= row["accuracy"]
+        and (other["ms"], other["accuracy"]) != (row["ms"], row["accuracy"])
+        for other in rows
+    )
+
+seconds = time.perf_counter() - start
+title = (
+    f"{Path(config.model_file or config.model).name} on {Path(config.dataset).name}, "
+    f"{config.backend}, seed {config.seed}"
+)
+kind = config.budget_kind.replace("_", " ")
+table = [
+    "method     budget  reached  accuracy  path length  nonlinear op.  parameters        MACs      "
+    "ms  times as fast"
+]
+for row in rows:
+    label = "collapsed" if row["budget"] == 1.0 else row["method"]
+    budget = "-" if row["budget"] in (None, 1.0) else f"{row['budget']:.0%}"
+    table.append(
+        f"{label:9}  {budget:>6}  {row['reached']:>7.1%}  {row['accuracy']:>8.2%}  "
+        f"{row['path_length']:>11.2f}  {row['nonlinear_operations']:>13,}  {row['parameters']:>10,}"
+        f"  {row['macs']:>10,}  {row['ms']:>6.3f}  {row['times_as_fast']:>13.2f}"
+        f"{' *' if row['pareto'] else ''}"
+    )
+report = (
+    f"{title}, {seconds:.0f} s\n\n" + "\n".join(table) + "\n\n"
+    f"Budgets are shares of the original's {kind}. Path lengths are those before networks are\n"
+    "collapsed; all else is of the collapsed network. Milliseconds are medians of a batch of 32,\n"
+    "all networks by turns. *: no other is both faster and better.\n\n"
+    f"Everything is in {run.path}\n"
+)
+for row in rows:
+    if row["budget"] is not None and row["reached"] > row["budget"]:
+        report += (
+            f"{row['method']} did not reach {row['budget']:.0%}: more --strength or "
+            "--press-epochs may help.\n"
+        )
+text = io.StringIO()
+writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+writer.writeheader()
+writer.writerows(rows)
+summary = {
+    "rows": rows,
+    "dataset": config.dataset,
+    "backend": config.backend,
+    "model": config.model_file or config.model,
+    "budget_kind": config.budget_kind,
+    "seed": config.seed,
+    "seconds": seconds,
+    "versions": versions(),
+}
+run.write("results.csv", text.getvalue())
+run.save("pareto.png", plot_pareto(rows, title).savefig)
+run.write("report.txt", report)
+run.write_json("summary.json", summary)
+print(f"\n{report}")

@@ -1,0 +1,278 @@
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from common.costs import macs
+from common.linearization import StopAtBudget, linearize, random_channels, ranked_by_entropy
+from keras import layers
+from PIL import Image
+
+from keras_nladv import (
+    CollapsePlan,
+    LinearizationSchedule,
+    SparsePReLU,
+    collapse,
+    nonlinearity_report,
+    path_length,
+    sparsify,
+)
+
+from .conftest import RECIPES
+
+BACKEND = keras.backend.backend()
+# With 3 steps an epoch, the pressure has to be high.
+SHORT = (
+    "--epochs 1 --press-epochs 2 --finetune-epochs 1 --batch-size 50 --strength 20 --cost macs "
+    "--budgets 0.4 --methods ours entropy"
+)
+COLUMNS = (
+    "method,budget,reached,accuracy,path_length,nonlinear_operations,parameters,macs,ms,"
+    "times_as_fast,pareto"
+)
+
+
+def run(arguments):
+    """Runs the recipe and returns its exit status, and what it wrote to stdout and stderr."""
+    command = [sys.executable, "-W", "error::UserWarning", str(RECIPES / "compress.py")]
+    finished = subprocess.run(
+        [*command, *arguments.split()],
+        env={**os.environ, "KERAS_BACKEND": BACKEND},
+        capture_output=True,
+        text=True,
+    )
+    return finished.returncode, finished.stdout, finished.stderr
+
+
+def network():
+    """A small classifier of digits, of which collapsing leaves a plain model."""
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            layers.Rescaling(1 / 16),
+            layers.Conv2D(6, 3, strides=2, padding="same", activation="relu"),
+            layers.Conv2D(12, 1, activation="relu"),
+            layers.Flatten(),
+            layers.Dense(10, activation="softmax"),
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(npz, tmp_path_factory):
+    """The directory of a finished run, and what the run printed."""
+    path = tmp_path_factory.mktemp("runs")
+    keras.utils.set_random_seed(0)
+    network().save(path / "given.keras")
+    status, out, err = run(
+        f"--dataset {npz} --model-file {path / 'given.keras'} --run-dir {path / 'run'} {SHORT}"
+    )
+    assert status == 0, err
+    return path / "run", out
+
+
+def test_results(finished):
+    path, out = finished
+    rows = json.loads((path / "summary.json").read_text())["rows"]
+    assert [(row["method"], row["budget"]) for row in rows] == [
+        ("original", None),
+        ("original", 1.0),
+        ("ours", 0.4),
+        ("entropy", 0.4),
+    ]
+    assert all(row["reached"] <= 0.4 for row in rows[2:])
+    assert rows[0]["times_as_fast"] == 1
+    assert any(row["pareto"] for row in rows)
+    with open(path / "results.csv") as file:
+        table = list(csv.DictReader(file))
+    assert list(table[0]) == COLUMNS.split(",")
+    assert [row["accuracy"] for row in table] == [str(row["accuracy"]) for row in rows]
+    assert out.endswith((path / "report.txt").read_text() + "\n")
+    for row in rows:
+        assert f"{row['accuracy']:.2%}" in out
+    # The model was given, and so it was not trained.
+    given = keras.models.load_model(path.parent / "given.keras")
+    original = keras.models.load_model(path / "original.keras")
+    for value, other in zip(original.get_weights(), given.get_weights(), strict=True):
+        np.testing.assert_array_equal(value, other)
+
+
+@pytest.mark.parametrize("name", ["original", "ours-0.4", "entropy-0.4"])
+def test_models_and_plans(finished, arrays, name):
+    path, _ = finished
+    rows = json.loads((path / "points.json").read_text())
+    method, _, budget = name.partition("-")
+    row = next(
+        r for r in rows if r["method"] == method and r["budget"] == (float(budget) if budget else 1)
+    )
+    file = f"{name}-pressed.keras" if budget else "original.keras"
+    pressed = keras.models.load_model(path / file)
+    collapsed = keras.models.load_model(path / f"{name}-collapsed.keras")
+    images = arrays["x_test"][..., None].astype("float32")
+    outputs = collapsed.predict(images, verbose=0)
+    np.testing.assert_allclose(pressed.predict(images, verbose=0), outputs, atol=1e-4)
+    assert np.mean(outputs.argmax(axis=1) == arrays["y_test"]) == pytest.approx(row["accuracy"])
+    assert path_length(pressed) == row["path_length"]
+    assert nonlinearity_report(collapsed).operations == row["nonlinear_operations"]
+    assert (collapsed.count_params(), macs(collapsed)) == (row["parameters"], row["macs"])
+    again = collapse(pressed, CollapsePlan.load(path / f"{name}-plan.json"))
+    assert again.count_params() == row["parameters"]
+
+
+def test_picture(finished):
+    pixels = np.asarray(Image.open(finished[0] / "pareto.png").convert("RGB"))
+    assert min(pixels.shape[:2]) > 200
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 10
+
+
+def test_a_finished_run_is_not_run_again(finished):
+    path, _ = finished
+    before = {file: file.stat().st_mtime_ns for file in path.rglob("*")}
+    status, out, _ = run(f"--run-dir {path} --resume")
+    assert status == 0
+    assert out.endswith((path / "report.txt").read_text() + "\n")
+    for arguments, message in [
+        (SHORT, "holds a run already"),
+        ("--budgets 0.3 --resume", "budgets (there [0.4], now [0.3])"),
+    ]:
+        status, _, err = run(f"--run-dir {path} {arguments}")
+        assert status == 1
+        assert message in err
+        assert "Traceback" not in err
+    assert {file: file.stat().st_mtime_ns for file in path.rglob("*")} == before
+
+
+def test_a_run_that_was_stopped(finished, tmp_path):
+    """What is done is kept, and what is left gives the numbers that it would have given."""
+    path, _ = finished
+    for file in path.iterdir():
+        if file.name not in ("summary.json", "report.txt"):
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    rows = json.loads((path / "points.json").read_text())
+    (tmp_path / "points.json").write_text(json.dumps(rows[:3]))
+    status, out, err = run(f"--run-dir {tmp_path} --resume")
+    assert status == 0, err
+    assert "ours-0.4: 1 of 2" not in out
+    assert json.loads((tmp_path / "points.json").read_text()) == rows
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--budgets 0.5 1", "--budgets must be at least 0 and less than 1. Received: [0.5, 1.0]"),
+        ("--budgets 0.5 0.5", "--budgets must name each budget once"),
+        ("--methods ours l2", "--methods must be some of ours, layer, random, entropy, l1, or all"),
+        ("--press-epochs 0", "--press-epochs must be a finite number of at least 1. Received: 0"),
+        ("--dataset cifar11", "--dataset must be auto, digits"),
+        ("--model vgg", "--model must be mobilenet"),
+        ("--model-file missing.keras", "--model-file: there is no file"),
+        ("--export tflite", "invalid choice 'tflite'"),
+    ],
+)
+def test_bad_arguments(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = run(arguments)
+    assert status in (1, 2)
+    assert message in " ".join(err.replace("│", " ").split())
+    assert "Traceback" not in err
+    # Nothing was written.
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("size", "message"), [(8, "the 10 classes of digits"), (9, "images of shape (8, 8, 1)")]
+)
+def test_a_model_that_does_not_fit(tmp_path, size, message):
+    model = keras.Sequential([keras.Input((size, size, 1)), layers.Flatten(), layers.ReLU()])
+    model.save(tmp_path / "given.keras")
+    status, _, err = run(f"--model-file {tmp_path / 'given.keras'} --run-dir {tmp_path / 'run'}")
+    assert status == 1
+    assert message in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "run").exists()
+
+
+def linearizable():
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [
+            keras.Input((4,)),
+            layers.Dense(8),
+            SparsePReLU(name="first"),
+            layers.Dense(16, kernel_initializer="zeros", bias_initializer="ones"),
+            SparsePReLU(name="second"),
+            layers.Dense(1),
+        ]
+    )
+
+
+@pytest.mark.parametrize("budget", [0.0, 0.3, 0.5, 0.99, 1.0])
+def test_as_few_channels_as_it_takes(budget):
+    model = linearizable()
+
+    def share(model):
+        return nonlinearity_report(model).nonlinear_units
+
+    linearize(model, random_channels(model, seed=3), share, budget)
+    assert share(model) <= budget < share(model) + 1 / 24
+    if budget == 0.5:
+        linear = [layer.slopes == 1 for layer in model.layers if isinstance(layer, SparsePReLU)]
+        assert all(0 < mine.sum() < len(mine) for mine in linear)
+
+
+def test_layers_that_hardly_switch_come_first():
+    model = linearizable()
+    x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
+    before = keras.ops.convert_to_numpy(model(x))
+    order = ranked_by_entropy(model, x)
+    # All units of the second are on, always.
+    assert [layer.name for layer, _ in order] == ["second", "first"]
+    linearize(model, order, lambda model: nonlinearity_report(model).nonlinear_units, 0.5)
+    first, second = (layer for layer in model.layers if isinstance(layer, SparsePReLU))
+    assert (first.slopes == 0).all()
+    assert (second.slopes == 1).all()
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(model(x)), before, rtol=1e-5)
+
+
+def test_the_pressure_ends_within_an_epoch():
+    inputs = keras.Input((4,))
+    x = layers.Dense(32, activation="relu")(inputs)
+    model = sparsify(keras.Model(inputs, layers.Dense(1)(x)))
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    schedule = LinearizationSchedule(1.0)
+    shares = []
+
+    def share(model):
+        shares.append(nonlinearity_report(model).nonlinear_units)
+        return shares[-1]
+
+    x = np.random.default_rng(0).normal(size=(2048, 4)).astype("float32")
+    model.fit(
+        *(x, 3 * np.abs(x).sum(axis=1, keepdims=True)),
+        batch_size=8,
+        epochs=2,
+        callbacks=[StopAtBudget(schedule, share, 0.5, 2), schedule],
+        verbose=0,
+    )
+    # It is not measured any more once it is met, in the first epoch.
+    assert 1 < len(shares) < 256
+    assert shares[-1] <= 0.5 < shares[-2]
+    assert schedule.strength == model.layers[2].alpha_regularizer.strength == 0
+
+
+def test_macs():
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3, strides=2, padding="same")(inputs)
+    x = layers.BatchNormalization()(x)
+    inner = keras.Sequential([keras.Input((4, 4, 4)), layers.DepthwiseConv2D(3, padding="same")])
+    x = layers.Conv2D(6, 1, groups=2)(inner(x))
+    model = keras.Model(inputs, layers.Dense(10)(layers.Flatten()(x)))
+    kernels = 4 * 3 * 9 * 16, 4 * 9 * 16, 6 * 2 * 16, 96 * 10
+    assert macs(model) == sum(kernels)
+    shared = layers.Dense(3)
+    inputs = keras.Input((3,))
+    assert macs(keras.Model(inputs, shared(shared(inputs)))) == 2 * 3 * 3
