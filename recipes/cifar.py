@@ -266,11 +266,17 @@ rows = [
     ("nonlinear operations", f"{before.operations:,}", f"{after.operations:,}"),
 ]
 title = (
-    f"{config.model} on {config.dataset}, {config.backend}, seed {config.seed}, {config.epochs} "
-    f"epochs in {run.seconds:.0f} s"
+    f"{config.model} on {Path(config.dataset).name}, {config.backend}, seed {config.seed}, "
+    f"{config.epochs} epochs in {run.seconds:.0f} s"
 )
 table = "\n".join(f"{name:26}{old:>14}{new:>14}" for name, old, new in rows)
 note = f"{config.dataset_note}\n\n" if config.dataset_note else ""
+targets = (
+    (config.target_path_length, summary["path_length"]),
+    (config.target_nonlinear_units, after.nonlinear_units),
+)
+if not any(target is not None and value <= target for target, value in targets):
+    note += "No target was reached: more --epochs or --strength may help.\n\n"
 report = f"{after}\n\n{title}\n\n{table}\n\n{note}Everything is in {run.path}\n"
 
 run.save("core.png", core_image(model).save)

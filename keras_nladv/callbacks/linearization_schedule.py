@@ -13,8 +13,9 @@ class LinearizationSchedule(keras.callbacks.Callback):
     At the beginning of each epoch it sets the strength $\omega$ of every `NonlinearitySparsity` in
     the model: 0 before `start_epoch`; then, for `ramp_epochs` epochs, a line that rises by the same
     step each epoch; `strength` from then on. When a target is reached the strength is 0 from the
-    next epoch to the end. Strengths that regularizers were constructed with are replaced; give them
-    0. Nothing is traced or compiled again.
+    next epoch to the end. A few units more become linear in that one: the optimizer's momentum
+    carries slopes on. Strengths that regularizers were constructed with are replaced; give them 0.
+    Nothing is traced or compiled again.
 
     The schedule is a function of the epoch and the model, so training can be resumed with
     `initial_epoch`.

@@ -128,7 +128,7 @@ class Finder:
     def _following(self, step):
         """The activation and the map behind a map, `None` for what there is not."""
         after, activation = self._only_consumer(step), None
-        if isinstance(after, ActivationStep):
+        if isinstance(after, ActivationStep) and after.axis == step.axis:
             activation, after = after, self._only_consumer(after)
         if not isinstance(after, MapStep) or after.axis != step.axis:
             return activation, None
@@ -182,6 +182,8 @@ class Finder:
             return "it acts on the model's input"
         if not isinstance(maker, MapStep):
             return f"before it: {_kind(maker)}"
+        if maker.axis != activation.axis:
+            return f"its units lie along another axis than the channels of {maker.name}"
         (key,) = activation.outputs
         if len(self._consumers[maker.outputs[0]]) > 1 or maker.outputs[0] in self._ends:
             return "what it acts on is used elsewhere, too"

@@ -84,9 +84,11 @@ def _read(node, sources, is_shared):
     axis = 1 if first and rank > 0 else -1
     linear_map = _read_map(operation, tuple(node.arguments.keras_tensors[0].shape), rank, axis)
     if linear_map is None:
-        return f"layer {kind} is not linear, or not channel by channel"
+        return f"layer {kind} is none that linear units could be merged with"
     if isinstance(linear_map, str):
         return linear_map
+    if getattr(operation, "quantization_mode", None) is not None:
+        return f"layer '{operation.name}' is quantized"
     if is_shared:
         return f"layer '{operation.name}' is shared: it is called several times"
     if isinstance(operation, keras.layers.BatchNormalization):
@@ -116,7 +118,8 @@ def _read_activation(node, common):
     if isinstance(operation, SparsePReLU):
         slopes = operation.slopes
         if operation.granularity == "channel":
-            axis = operation.axis if operation.axis != len(shape) - 1 else -1
+            axis = operation.axis % len(shape)
+            axis = -1 if axis == len(shape) - 1 else axis
         elif operation.granularity == "layer":
             axis = 1 if _channels_first(node) else -1
             if shape[axis] is None:
@@ -204,8 +207,9 @@ def _weights(layer):
     return kernel, _array(layer.bias) if layer.bias is not None else np.zeros(outputs)
 
 
-def _array(variable):
-    return keras.ops.convert_to_numpy(variable.value).astype("float64")
+def _array(weight):
+    # With LoRA, a kernel is no variable but a tensor.
+    return keras.ops.convert_to_numpy(getattr(weight, "value", weight)).astype("float64")
 
 
 def _read_einsum(layer, rank):

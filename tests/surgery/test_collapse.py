@@ -141,9 +141,9 @@ BARRIERS = {
     "several consumers: left, right": lambda x, gate: layers.Concatenate()(
         [layers.Conv2D(4, 1, name="left")(x), layers.Conv2D(4, 1, name="right")(x)]
     ),
-    "layer MaxPooling2D is not linear": lambda x, gate: layers.MaxPooling2D()(x),
-    "layer Softmax is not linear": lambda x, gate: layers.Softmax()(x),
-    "layer Multiply is not linear": lambda x, gate: layers.Multiply()([x, gate]),
+    "layer MaxPooling2D is none that": lambda x, gate: layers.MaxPooling2D()(x),
+    "layer Softmax is none that": lambda x, gate: layers.Softmax()(x),
+    "layer Multiply is none that": lambda x, gate: layers.Multiply()([x, gate]),
     "operation Multiply mixes or moves elements": lambda x, gate: x * gate,
     "is shared: it is called several times": lambda x, gate: shared(shared(x)),
     "it is an output of the model": lambda x, gate: x,
@@ -164,6 +164,31 @@ def test_barriers(reason):
     assert len(reasons) == 1
     assert reason in reasons[0]
     assert difference(model, collapse(model, plan), (2, 9, 9, 4)) < 1e-5
+
+
+def test_units_along_another_axis():
+    """As many rows as channels: nothing but the axis tells that they are others."""
+    inputs = keras.Input((4, 6, 3))
+    x = SparsePReLU(axis=1, name="act")(layers.Conv2D(4, 1)(inputs))
+    model = keras.Model(inputs, layers.Conv2D(2, 1)(x))
+    model.get_layer("act").alpha.assign([1.0, 0.0, 0.0, 1.0])
+    plan = collapse_plan(model, cost="macs", verbose=False)
+    assert "along another axis" in plan.rows[0]["reason"]
+    assert difference(model, collapse(model, plan), (2, 4, 6, 3)) < 1e-5
+
+
+def test_lora_is_merged_and_quantized_layers_stay():
+    model = keras.Sequential(
+        [
+            *(keras.Input((16,)), layers.Dense(32, name="first")),
+            *(SparsePReLU(alpha_initializer="ones"), layers.Dense(8)),
+        ]
+    )
+    model.get_layer("first").enable_lora(2)
+    model.get_layer("first").lora_kernel_b.assign(np.ones((2, 32)))
+    collapsed = collapse(model, cost="macs")
+    assert kinds(collapsed) == ["Dense"]
+    assert difference(model, collapsed, (3, 16)) < 1e-5
 
 
 def test_nested_shared_and_several_outputs(everything_pays):
