@@ -1,3 +1,5 @@
+from collections import Counter
+
 import keras
 import numpy as np
 
@@ -28,7 +30,8 @@ class Writer(ModelCopy):
         inputs = keras.tree.map_structure(self._input, inputs)
         leaves = keras.tree.flatten(inputs)
         values = {id(tensor): x for tensor, x in zip(flat.inputs, leaves, strict=True)}
-        self.write(steps, values, aliases)
+        ends = {aliases.get(id(tensor), id(tensor)) for tensor in flat.outputs}
+        self.write(steps, values, ends)
         outputs = keras.tree.map_structure(
             lambda tensor: values[aliases.get(id(tensor), id(tensor))], outputs
         )
@@ -38,8 +41,9 @@ class Writer(ModelCopy):
         """Writes steps from one tensor, whose whole shape is given, to the last output."""
         inputs = keras.Input(batch_shape=shape, dtype=dtype)
         values = {entry: inputs}
-        self.write(steps, values, {})
-        return self.finished(keras.Model(inputs, values[steps[-1].outputs[0]], name=name))
+        (end,) = steps[-1].outputs
+        self.write(steps, values, {end})
+        return self.finished(keras.Model(inputs, values[end], name=name))
 
     def finished(self, model):
         """Gives the layers their weights."""
@@ -48,13 +52,35 @@ class Writer(ModelCopy):
             layer.set_weights(weights)
         return model
 
-    def write(self, steps, values, aliases):
-        """Calls what the steps stand for; `values` holds tensors by key and is added to."""
-        for step in steps:
+    def write(self, steps, values, ends):
+        """Calls what the steps stand for.
+
+        Args:
+            steps: List of steps in order.
+            values: Dict of tensors by key, which is added to.
+            ends: Set of the keys that are asked for.
+        """
+        uses = Counter(key for step in steps for key in step.inputs)
+        fused = set()
+        for step, following in zip(steps, [*steps[1:], None]):
+            if id(step) in fused:
+                continue
             inputs = [values[key] for key in step.inputs]
             if isinstance(step, MapStep):
-                is_new = step.node is None
-                outputs = self._map(step, *inputs) if is_new else self._repeated(step, inputs)
+                (key,) = step.outputs
+                activation = keras.activations.linear
+                if uses[key] == 1 and key not in ends and _fits(step, following):
+                    # A layer of its own would keep one more tensor while the model runs.
+                    fused.add(id(following))
+                    activation = following.function
+                if step.node is None:
+                    outputs = self._map(step, activation, *inputs)
+                else:
+                    if activation is not keras.activations.linear:
+                        self.copied(step.node.operation).activation = activation
+                    outputs = self._repeated(step, inputs)
+                if id(following) in fused:
+                    values[following.outputs[0]] = outputs
             elif isinstance(step, ActivationStep):
                 outputs = self._activation(step, *inputs)
             elif isinstance(step, AddStep) and step.node is None:
@@ -73,12 +99,13 @@ class Writer(ModelCopy):
         )
         return self.called(step.node, args, kwargs, "")
 
-    def _map(self, step, inputs):
+    def _map(self, step, activation, inputs):
         linear = step.map
         rank = linear.rank
         common = {
             "name": self.unique_name(step.name),
             "use_bias": bool(linear.bias.any()),
+            "activation": activation,
             "dtype": step.policy,
         }
         weights = [linear.kernel]
@@ -154,3 +181,14 @@ class Writer(ModelCopy):
     def _with_one(self, step, inputs):
         first = inputs[:, :1] if step.axis == 1 else inputs[..., :1]
         return keras.ops.concatenate([inputs, keras.ops.ones_like(first)], axis=step.axis)
+
+
+def _fits(step, following):
+    """Whether the step after a map is an activation that a layer can apply to its output."""
+    return (
+        isinstance(following, ActivationStep)
+        and following.inputs == step.outputs
+        and not following.slopes.any()
+        and not isinstance(following.function, keras.Operation)
+        and step.kind != "any"
+    )
