@@ -84,7 +84,7 @@ for name, (build, shares) in cases.items():
         plan = keras_nladv.collapse_plan(sparse, batch_size=batch_size, verbose=False)
         collapsed = keras_nladv.collapse(sparse, plan)
         shape = (batch_size, *model.input_shape[1:])
-        times = rounds_by_turns([model, collapsed], shape, "float32")
+        times = rounds_by_turns([model, collapsed], shape)
         low, median, high = np.percentile(times[:, 0] / times[:, 1], [25, 50, 75])
         merged = sum(map(len, plan.taken))
         print(f"{name:26} {share:6.0%}   {median:5.2f} ({low:4.2f}-{high:4.2f})   {merged:18}")

@@ -37,7 +37,8 @@ class EventWriter:
         os.makedirs(log_dir, exist_ok=True)
         # TensorBoard reads the files of a directory in the order of their names.
         name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
-        # Without a buffer nothing is lost with a killed process, and errors come at once.
+        # Without a buffer nothing is lost with a killed process, and errors come at once. There is
+        # no `with`, as the check wants it: the file stays open as long as this object.
         self._file = open(os.path.join(log_dir, name), "xb", buffering=0)  # noqa: SIM115
         self._records = RecordWriter(self._file)
         self._write(file_version="brain.Event:2")

@@ -42,7 +42,7 @@ class Finder:
 
     Args:
         steps: List of steps in order.
-        ends: Set of keys that are outputs of the model.
+        ends: List of the keys that are outputs of the model.
     """
 
     def __init__(self, steps, ends):

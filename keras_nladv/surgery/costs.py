@@ -24,14 +24,9 @@ def macs(steps, shape):
 
 
 class Stopwatch:
-    """Times steps on the backend and device at hand.
+    """Times steps on the backend and device at hand."""
 
-    Args:
-        dtype: The dtype of the tensors.
-    """
-
-    def __init__(self, dtype="float32"):
-        self._dtype = dtype
+    def __init__(self):
         self._known = {}
 
     def milliseconds(self, before, after, shape):
@@ -48,17 +43,16 @@ class Stopwatch:
         key = (shape, *(tuple(step.signature for step in steps) for steps in (before, after)))
         if key not in self._known:
             models = [
-                Writer().segment(steps, before[0].inputs[0], shape, self._dtype, "timed")
-                for steps in (before, after)
+                Writer().segment(steps, before[0].inputs[0], shape) for steps in (before, after)
             ]
-            seconds = np.median(rounds_by_turns(models, shape, self._dtype), axis=0)
+            seconds = np.median(rounds_by_turns(models, shape), axis=0)
             self._known[key] = tuple(1e3 * seconds)
         return self._known[key]
 
 
-def rounds_by_turns(models, shape, dtype):
+def rounds_by_turns(models, shape):
     """Runs models by turns. Returns an array of seconds of shape (rounds, models)."""
-    inputs = np.random.default_rng(0).normal(size=shape).astype(dtype)
+    inputs = np.random.default_rng(0).normal(size=shape).astype("float32")
     for model in models:
         for _ in range(WARM_UP):
             model.predict_on_batch(inputs)

@@ -86,24 +86,19 @@ class LinearMap:
         return all(k == 1 for k in self.taps)
 
     @property
+    def is_matrix(self):
+        """Whether each position of the output depends on that of the input alone, as in `Dense`."""
+        return self.is_pointwise and not self.is_padded and set(self.strides) <= {1}
+
+    @property
     def is_scale(self):
         """Whether it is a factor and a summand for each channel."""
-        return (
-            self.is_diagonal
-            and self.is_pointwise
-            and not self.is_padded
-            and set(self.strides) <= {1}
-        )
+        return self.is_diagonal and self.is_matrix
 
     @property
     def is_padded(self):
         """Whether zeros are put around the input."""
         return any(map(any, self.pads))
-
-    @property
-    def macs(self):
-        """Multiplications at each position of the output."""
-        return self.kernel.size
 
     def sizes(self, sizes):
         """The output's sizes for an input's; `None` where they are not known."""

@@ -33,19 +33,29 @@ class ModelCopy:
             A model of the same class as far as its calls allow: Sequential, else Functional.
         """
         self._names.append(set())
-        inputs, outputs = private.structures(model)
-        inputs = keras.tree.map_structure(self._input, inputs)
-        flat = keras.tree.flatten(inputs)
-        values = {id(tensor): x for tensor, x in zip(model.inputs, flat, strict=True)}
+        inputs, values = self.new_inputs(model)
         self.follow(private.nodes_between(model.inputs, model.outputs), values)
+        _, outputs = private.structures(model)
         outputs = keras.tree.map_structure(lambda tensor: values[id(tensor)], outputs)
         self._names.pop()
         if isinstance(model, keras.Sequential):
-            chain = [x.operation for x in private.nodes_between(flat, keras.tree.flatten(outputs))]
+            ends = map(keras.tree.flatten, (inputs, outputs))
+            chain = [node.operation for node in private.nodes_between(*ends)]
             distinct = len({id(layer) for layer in chain}) == len(chain)
             if distinct and all(isinstance(layer, keras.Layer) for layer in chain):
                 return keras.Sequential([inputs, *chain], name=name or model.name)
         return keras.Model(inputs, outputs, name=name or model.name)
+
+    def new_inputs(self, model):
+        """Makes inputs like those of a model.
+
+        Returns:
+            The inputs, in the structure of the model's, and a dict of them by the `id`s of those.
+        """
+        structure, _ = private.structures(model)
+        inputs = keras.tree.map_structure(self._input, structure)
+        leaves = keras.tree.flatten(inputs)
+        return inputs, {id(tensor): x for tensor, x in zip(model.inputs, leaves, strict=True)}
 
     def follow(self, nodes, values, prefix=""):
         """Repeats calls on other tensors.

@@ -7,8 +7,10 @@ import numpy as np
 
 from keras_nladv.graph import private
 from keras_nladv.layers.sparse_prelu import SparsePReLU
+from keras_nladv.surgery.linear_layers import CONVOLUTIONS, DEPTHWISE, PADDINGS
 from keras_nladv.surgery.linear_map import LinearMap, same_pads
 from keras_nladv.surgery.pointwise import pointwise_function
+from keras_nladv.surgery.site import granularity_of
 from keras_nladv.surgery.steps import ActivationStep, AddStep, MapStep, Step
 
 # What does nothing when a trained model is used.
@@ -17,22 +19,20 @@ IDLE = (
     *(keras.layers.SpatialDropout1D, keras.layers.SpatialDropout2D, keras.layers.SpatialDropout3D),
     *(keras.layers.GaussianNoise, keras.layers.ActivityRegularization, keras.layers.Identity),
 )
-CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
-DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
-PADDINGS = (keras.layers.ZeroPadding1D, keras.layers.ZeroPadding2D, keras.layers.ZeroPadding3D)
+KERNELS = (*CONVOLUTIONS.values(), *DEPTHWISE.values())
 
 
 def read_steps(model):
-    """Reads a flat model.
+    """Reads a flat model. What does nothing, activations that are all linear included, is left out.
 
     Returns:
-        List of steps in order, and a dict from the keys of tensors to their shapes. The keys of
-        the model's inputs and outputs are the `id`s of its tensors, after `aliases`, the dict that
-        comes last: tensors that are the same because nothing happens between them.
+        List of steps in order, a dict from the keys of tensors to their shapes, and the list of
+        the keys of the model's outputs. Keys are the `id`s of tensors of the model.
     """
     nodes = private.nodes_between(model.inputs, model.outputs)
     calls = Counter(id(node.operation) for node in nodes)
     shapes = {id(tensor): tuple(tensor.shape) for tensor in model.inputs}
+    # For tensors that are the same as another, since nothing happens between them, the other's key.
     aliases: dict[int, int] = {}
     steps = []
     for node in nodes:
@@ -43,11 +43,14 @@ def read_steps(model):
             aliases[id(node.outputs[0])] = sources[0]
             continue
         step = _read(node, sources, calls[id(operation)] > 1)
+        if isinstance(step, ActivationStep) and step.linear.all():
+            aliases[id(node.outputs[0])] = sources[0]
+            continue
         if isinstance(step, str):
             outputs = [id(x) for x in node.outputs]
             step = Step(operation.name, sources, outputs, node, step)
         steps.append(step)
-    return steps, shapes, aliases
+    return steps, shapes, [aliases.get(id(x), id(x)) for x in model.outputs]
 
 
 def _is_linear_activation(operation):
@@ -105,7 +108,7 @@ def _read(node, sources, is_shared):
 def _kind(layer):
     if isinstance(layer, (keras.layers.Dense, keras.layers.EinsumDense)):
         return "dense"
-    return "conv" if isinstance(layer, (*CONVOLUTIONS, *DEPTHWISE)) else "any"
+    return "conv" if isinstance(layer, KERNELS) else "any"
 
 
 def _read_activation(node, common):
@@ -131,16 +134,14 @@ def _read_activation(node, common):
             **common, function=operation.activation, slopes=slopes, axis=axis, policy=policy
         )
     if isinstance(operation, keras.layers.PReLU):
-        alpha = keras.ops.convert_to_numpy(operation.alpha)
-        axes = [index for index, size in enumerate(alpha.shape) if size > 1]
-        if len(axes) > 1:
+        granularity, axis = granularity_of(operation)
+        if granularity not in ("channel", "layer"):
             return None
-        axis = axes[0] + 1 if axes else len(shape) - 1
-        axis = -1 if axis == len(shape) - 1 else axis
+        slopes = keras.ops.convert_to_numpy(operation.alpha).ravel()
         return ActivationStep(
             **common,
             function=keras.activations.relu,
-            slopes=np.broadcast_to(alpha.ravel(), shape[axis]),
+            slopes=np.broadcast_to(slopes, shape[axis]),
             axis=axis,
             policy=policy,
         )
@@ -176,16 +177,16 @@ def _read_map(layer, shape, rank, axis):
         return _read_einsum(layer, rank)
     if type(layer) is keras.layers.BatchNormalization:
         return _read_normalization(layer, rank)
-    if type(layer) in PADDINGS:
+    if type(layer) in PADDINGS.values():
         channels = shape[axis]
         pads = layer.padding if rank > 1 else (layer.padding,)
         return LinearMap.diagonal(np.ones(channels), np.zeros(channels), rank, tuple(pads))
-    if type(layer) not in (*CONVOLUTIONS, *DEPTHWISE):
+    if type(layer) not in KERNELS:
         return None
     sizes = shape[2:] if axis == 1 else shape[1:-1]
     kernel, bias = _weights(layer)
     groups = getattr(layer, "groups", 1)
-    if type(layer) in DEPTHWISE:
+    if type(layer) in DEPTHWISE.values():
         if layer.depth_multiplier > 1:
             return "a depthwise convolution with a depth multiplier makes several of each channel"
         kernel, groups = kernel.reshape((*kernel.shape[:-2], 1, -1)), kernel.shape[-2]
@@ -203,7 +204,9 @@ def _read_map(layer, shape, rank, axis):
 def _weights(layer):
     """Kernel and bias in float64."""
     kernel = _array(layer.kernel)
-    outputs = kernel.shape[-1] * (kernel.shape[-2] if isinstance(layer, DEPTHWISE) else 1)
+    outputs = kernel.shape[-1] * (
+        kernel.shape[-2] if isinstance(layer, tuple(DEPTHWISE.values())) else 1
+    )
     return kernel, _array(layer.bias) if layer.bias is not None else np.zeros(outputs)
 
 

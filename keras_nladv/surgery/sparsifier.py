@@ -5,6 +5,7 @@ import keras
 from keras_nladv.graph import private
 from keras_nladv.graph.rules import find_rule
 from keras_nladv.layers.sparse_prelu import SparsePReLU
+from keras_nladv.surgery import linear_layers
 from keras_nladv.surgery.model_copy import ModelCopy
 from keras_nladv.surgery.opened import CannotOpenError, opened
 from keras_nladv.surgery.pointwise import function_name, fuses_activation, pointwise_function
@@ -15,7 +16,7 @@ BY_CHANNEL = (
     *(keras.layers.BatchNormalization, keras.layers.Dropout, keras.layers.SpatialDropout2D),
     *(keras.layers.ZeroPadding1D, keras.layers.ZeroPadding2D),
 )
-DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
+DEPTHWISE = tuple(linear_layers.DEPTHWISE.values())
 
 
 class Sparsifier(ModelCopy):

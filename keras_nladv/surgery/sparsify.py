@@ -75,13 +75,16 @@ def sparsify(
             "`select` must be a pattern for names, a function of name and layer, or `None`. "
             f"Received: select={select!r}"
         )
-    if isinstance(select, str):
-        pattern = select
-        select = lambda name, _: fnmatch.fnmatchcase(name, pattern)  # noqa: E731
+
+    def selected(name, operation):
+        if isinstance(select, str):
+            return fnmatch.fnmatchcase(name, select)
+        return select is None or select(name, operation)
+
     options: dict[str, Any] = {"granularity": granularity, "linear_threshold": linear_threshold}
     SparsePReLU(**options)  # It says what is wrong with them.
     sparsifier = Sparsifier(
-        select or (lambda name, operation: True),
+        selected,
         options,
         keras.regularizers.get(alpha_regularizer) or NonlinearitySparsity(0.0),
         share_around_depthwise,

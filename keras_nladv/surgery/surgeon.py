@@ -25,11 +25,7 @@ class Surgeon:
         flattener = Flattener()
         self._flat = flattener.copy(model)
         flattener.transfer_weights()
-        self.steps, self.shapes, self._aliases = read_steps(self._flat)
-        for step in list(self.steps):
-            if isinstance(step, ActivationStep) and step.linear.all():
-                self.steps.remove(step)
-                self._alias(step.outputs[0], step.inputs[0])
+        self.steps, self.shapes, self._ends = read_steps(self._flat)
         self._fold()
 
     def fingerprint(self):
@@ -46,7 +42,7 @@ class Surgeon:
 
     def candidates(self):
         """Lists what could be merged now."""
-        return list(self._finder().candidates())
+        return list(Finder(self.steps, self._ends).candidates())
 
     def carry_out(self, candidates):
         """Replaces the steps of candidates that have no step in common."""
@@ -56,14 +52,10 @@ class Surgeon:
 
     def write(self):
         """Writes the steps as a plain Keras model."""
-        return Writer().model(self._flat, self.steps, self._aliases)
-
-    def _finder(self):
-        ends = {self._resolved(id(tensor)) for tensor in self._flat.outputs}
-        return Finder(self.steps, ends)
+        return Writer().model(self._flat, self.steps, self._ends)
 
     def _fold(self):
-        while (pair := self._finder().foldable()) is not None:
+        while (pair := Finder(self.steps, self._ends).foldable()) is not None:
             first, second = pair
             self._replace([*pair], written([*pair], second, first.map.then(second.map), []))
 
@@ -75,12 +67,3 @@ class Surgeon:
         self.steps = [*head, *after, *tail]
         for step in after:
             self.shapes[step.outputs[0]] = step.shape(self.shapes[step.inputs[0]])
-
-    def _alias(self, key, source):
-        self._aliases.update({k: source for k, v in self._aliases.items() if v == key})
-        self._aliases[key] = source
-        for step in self.steps:
-            step.inputs = [source if k == key else k for k in step.inputs]
-
-    def _resolved(self, key):
-        return self._aliases.get(key, key)

@@ -26,7 +26,7 @@ def verify(model, other, tolerance, size):
         isinstance(layer, keras.layers.BatchNormalization) for layer in private.sublayers(model)
     )
     for each in (size, size + 1, size // 2 + 3, 8) if free else (size,):
-        inputs = keras.tree.map_structure(lambda x: _random(x, rng, each), structure)  # noqa: B023
+        inputs = _random(structure, rng, each)
         try:
             expected = model(inputs, training=False)
         except Exception as error:
@@ -42,14 +42,19 @@ def verify(model, other, tolerance, size):
         ) from failure
 
 
-def _random(tensor, rng, size):
-    shape = (3, *(size if n is None else n for n in tensor.shape[1:]))
-    if "float" in tensor.dtype:
-        return rng.normal(size=shape).astype(
-            tensor.dtype if tensor.dtype != "bfloat16" else "float32"
-        )
-    # Small numbers are in the vocabulary of any embedding.
-    return rng.integers(0, 2, size=shape).astype(tensor.dtype)
+def _random(structure, rng, size):
+    """Random inputs for tensors whose unknown sizes are `size`."""
+
+    def draw(tensor):
+        shape = (3, *(size if n is None else n for n in tensor.shape[1:]))
+        if "float" in tensor.dtype:
+            # NumPy has no bfloat16.
+            dtype = "float32" if tensor.dtype == "bfloat16" else tensor.dtype
+            return rng.normal(size=shape).astype(dtype)
+        # Small numbers are in the vocabulary of any embedding.
+        return rng.integers(0, 2, size=shape).astype(tensor.dtype)
+
+    return keras.tree.map_structure(draw, structure)
 
 
 def _compare(expected, received, tolerance, normalizes):

@@ -5,16 +5,9 @@ import numpy as np
 
 from keras_nladv.graph import private
 from keras_nladv.layers.sparse_prelu import SparsePReLU
+from keras_nladv.surgery.linear_layers import CONVOLUTIONS, DEPTHWISE, PADDINGS
 from keras_nladv.surgery.model_copy import ModelCopy
 from keras_nladv.surgery.steps import ActivationStep, AddStep, MapStep, OneStep
-
-CONVOLUTIONS = {1: keras.layers.Conv1D, 2: keras.layers.Conv2D, 3: keras.layers.Conv3D}
-DEPTHWISE = {1: keras.layers.DepthwiseConv1D, 2: keras.layers.DepthwiseConv2D}
-PADDINGS = {
-    1: keras.layers.ZeroPadding1D,
-    2: keras.layers.ZeroPadding2D,
-    3: keras.layers.ZeroPadding3D,
-}
 
 
 class Writer(ModelCopy):
@@ -24,26 +17,21 @@ class Writer(ModelCopy):
         super().__init__()
         self._weights = []
 
-    def model(self, flat, steps, aliases):
-        """Writes the steps of a flat model."""
-        inputs, outputs = private.structures(flat)
-        inputs = keras.tree.map_structure(self._input, inputs)
-        leaves = keras.tree.flatten(inputs)
-        values = {id(tensor): x for tensor, x in zip(flat.inputs, leaves, strict=True)}
-        ends = {aliases.get(id(tensor), id(tensor)) for tensor in flat.outputs}
+    def model(self, flat, steps, ends):
+        """Writes the steps of a flat model; `ends` are the keys of its outputs in order."""
+        inputs, values = self.new_inputs(flat)
         self.write(steps, values, ends)
-        outputs = keras.tree.map_structure(
-            lambda tensor: values[aliases.get(id(tensor), id(tensor))], outputs
-        )
+        _, structure = private.structures(flat)
+        outputs = keras.tree.pack_sequence_as(structure, [values[key] for key in ends])
         return self.finished(keras.Model(inputs, outputs, name=flat.name))
 
-    def segment(self, steps, entry, shape, dtype, name):
+    def segment(self, steps, entry, shape):
         """Writes steps from one tensor, whose whole shape is given, to the last output."""
-        inputs = keras.Input(batch_shape=shape, dtype=dtype)
+        inputs = keras.Input(batch_shape=shape, dtype="float32")
         values = {entry: inputs}
         (end,) = steps[-1].outputs
-        self.write(steps, values, {end})
-        return self.finished(keras.Model(inputs, values[end], name=name))
+        self.write(steps, values, [end])
+        return self.finished(keras.Model(inputs, values[end]))
 
     def finished(self, model):
         """Gives the layers their weights."""
@@ -58,7 +46,7 @@ class Writer(ModelCopy):
         Args:
             steps: List of steps in order.
             values: Dict of tensors by key, which is added to.
-            ends: Set of the keys that are asked for.
+            ends: List of the keys that are asked for.
         """
         uses = Counter(key for step in steps for key in step.inputs)
         fused = set()
@@ -109,8 +97,7 @@ class Writer(ModelCopy):
             "dtype": step.policy,
         }
         weights = [linear.kernel]
-        plain = linear.is_pointwise and not linear.is_padded and set(linear.strides) <= {1}
-        if plain and (rank == 0 or (step.kind == "dense" and step.axis == -1)):
+        if linear.is_matrix and (rank == 0 or (step.kind == "dense" and step.axis == -1)):
             weights = [linear.expanded().kernel.reshape(-1, linear.outputs)]
             layer = keras.layers.Dense(linear.outputs, **common)
         else:
