@@ -80,7 +80,7 @@ def random_network(draw):
     return keras.Model(inputs, outputs), reference.path_lengths(nodes)
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=80)
 @given(st.data())
 def test_random_graphs_agree_with_enumeration(data):
     model, (normalized, unnormalized) = random_network(data.draw)

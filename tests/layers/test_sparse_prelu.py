@@ -65,7 +65,7 @@ def cases(draw):
 
 
 @given(cases(), st.sampled_from(["relu", "relu", *sorted(REFERENCES)]))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_equals_numpy(case, activation):
     x, arguments, slopes = case
     layer = SparsePReLU(activation=activation, **arguments)

@@ -142,7 +142,7 @@ class Slopes(keras.initializers.Initializer):
         return {"values": self.values}
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=15)
 @given(st.data())
 def test_random_graphs_keep_their_path_lengths(data):
     with mock.patch.object(test_path_length, "slopes", Slopes):
