@@ -13,7 +13,6 @@ the final network model.keras, TensorBoard's events in tensorboard/, and what `-
 
 import dataclasses
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Annotated, Literal
@@ -28,6 +27,7 @@ from common.config import (
     read_config,
     require,
     show_errors_plainly,
+    show_if_finished,
 )
 from common.images import load
 
@@ -87,9 +87,7 @@ class Config(RunConfig):
 
 show_errors_plainly()
 config = read_config(Config)
-if config.resume and Path(config.run_dir, "summary.json").exists():
-    print(f"The run is finished already.\n\n{Path(config.run_dir, 'report.txt').read_text()}")
-    sys.exit()
+show_if_finished(config)
 
 data = load(config.dataset)
 if data.note:

@@ -20,7 +20,6 @@ import importlib.util
 import io
 import json
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Annotated, Literal
@@ -36,6 +35,7 @@ from common.config import (
     read_config,
     require,
     show_errors_plainly,
+    show_if_finished,
 )
 from common.images import load
 
@@ -114,21 +114,18 @@ class Config(RunConfig):
 
 show_errors_plainly()
 config = read_config(Config)
-if config.resume and Path(config.run_dir, "summary.json").exists():
-    print(f"The run is finished already.\n\n{Path(config.run_dir, 'report.txt').read_text()}")
-    sys.exit()
+show_if_finished(config)
 
 for method in config.methods:
     if method not in METHODS:
         raise RecipeError(
             f"--methods must be some of {', '.join(METHODS)}, or all. Received: {method!r}"
         )
-if not config.methods or len(set(config.methods)) < len(config.methods):
-    raise RecipeError(f"--methods must name each method once. Received: {config.methods}")
 if not all(0 <= budget < 1 for budget in config.budgets):
     raise RecipeError(f"--budgets must be at least 0 and less than 1. Received: {config.budgets}")
-if not config.budgets or len(set(config.budgets)) < len(config.budgets):
-    raise RecipeError(f"--budgets must name each budget once. Received: {config.budgets}")
+for name, values in {"method": config.methods, "budget": config.budgets}.items():
+    if not values or len(set(values)) < len(values):
+        raise RecipeError(f"--{name}s must name each {name} once. Received: {values}")
 if config.export:
     packages = EXPORTERS.get((config.export, config.backend))
     if packages is None:

@@ -2,16 +2,13 @@ import keras
 
 from keras_nladv.graph import private
 from keras_nladv.graph.rules import find_rule
+from keras_nladv.surgery.opener import Opener
 from keras_nladv.surgery.pointwise import fuses_activation
-from keras_nladv.surgery.sparsifier import Sparsifier
 
 
-class Flattener(Sparsifier):
+class Flattener(Opener):
     """Copies a model without nesting: nested models and composite layers are opened into their
     parts, and fused activations become layers of their own."""
-
-    def __init__(self):
-        super().__init__(lambda name, operation: False, {"granularity": "channel"}, None, False)
 
     def called(self, node, args, kwargs, prefix):
         operation = node.operation
@@ -25,13 +22,12 @@ class Flattener(Sparsifier):
             _, outputs = private.structures(operation)
             return keras.tree.map_structure(lambda tensor: values[id(tensor)], outputs)
         if fuses_activation(operation) and operation.activation is not keras.activations.linear:
-            outputs = self._detached(operation, prefix)(*args, **kwargs)
+            outputs = self.detached(operation, prefix)(*args, **kwargs)
             activation = operation.activation
             if isinstance(activation, keras.Layer):
                 return self.copied(activation, name + "_")(outputs)
             layer = keras.layers.Activation(activation, name=self.unique_name(name + "_activation"))
             return layer(outputs)
         if isinstance(operation, keras.Layer) and find_rule(operation) is None:
-            return self._composite(node, args, kwargs, prefix)
-        with private.embedding_masks([self.copied(operation, prefix)]):
-            return self.copied(operation)(*args, **kwargs)
+            return self.composite(node, args, kwargs, prefix)
+        return self.repeated(node, args, kwargs, prefix)

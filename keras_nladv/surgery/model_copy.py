@@ -80,6 +80,10 @@ class ModelCopy:
             values.update((id(tensor), x) for tensor, x in zip(node.outputs, outputs, strict=True))
 
     def called(self, node, args, kwargs, prefix):
+        """Puts something in the place of the call of a node. Returns its outputs in the copy."""
+        return self.repeated(node, args, kwargs, prefix)
+
+    def repeated(self, node, args, kwargs, prefix):
         """Repeats the call of a node on `args` and `kwargs`. Returns its outputs in the copy."""
         copy = self.copied(node.operation, prefix)
         with private.embedding_masks([copy]):

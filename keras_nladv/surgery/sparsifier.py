@@ -1,13 +1,10 @@
-from typing import Any
-
 import keras
 
 from keras_nladv.graph import private
 from keras_nladv.graph.rules import find_rule
 from keras_nladv.layers.sparse_prelu import SparsePReLU
 from keras_nladv.surgery import linear_layers
-from keras_nladv.surgery.model_copy import ModelCopy
-from keras_nladv.surgery.opened import CannotOpenError, opened
+from keras_nladv.surgery.opener import RECURRENT, Opener, activates, activates_inside
 from keras_nladv.surgery.pointwise import function_name, fuses_activation, pointwise_function
 from keras_nladv.surgery.site import Site, granularity_of
 
@@ -19,7 +16,7 @@ BY_CHANNEL = (
 DEPTHWISE = tuple(linear_layers.DEPTHWISE.values())
 
 
-class Sparsifier(ModelCopy):
+class Sparsifier(Opener):
     """Copies a model with `SparsePReLU` in the place of its activations.
 
     Args:
@@ -61,24 +58,24 @@ class Sparsifier(ModelCopy):
     def called(self, node, args, kwargs, prefix):
         operation, output = node.operation, node.outputs[0]
         if isinstance(operation, SparsePReLU) or private.is_functional(operation):
-            return super().called(node, args, kwargs, prefix)
+            return self.repeated(node, args, kwargs, prefix)
         if fuses_activation(operation):
             if isinstance(operation.activation, SparsePReLU):
-                outputs = self._detached(operation, prefix)(*args, **kwargs)
+                outputs = self.detached(operation, prefix)(*args, **kwargs)
                 return self.copied(operation.activation, f"{prefix}{operation.name}_")(outputs)
             first = getattr(operation, "data_format", None) == "channels_first"
             site = self._site(node, operation.activation, 1 if first else -1)
             if self._is_left(site, prefix, output):
-                return super().called(node, args, kwargs, prefix)
-            outputs = self._detached(operation, prefix)(*args, **kwargs)
+                return self.repeated(node, args, kwargs, prefix)
+            outputs = self.detached(operation, prefix)(*args, **kwargs)
             return self._activated(site, outputs, f"{prefix}{site.name}_activation")
         if isinstance(operation, keras.Layer) and find_rule(operation) is None:
-            return self._composite(node, args, kwargs, prefix)
+            return self.composite(node, args, kwargs, prefix)
         site = self._site(node, operation, self._axis)
         leaves = keras.tree.flatten((args, kwargs))
         inputs = next((x for x in leaves if isinstance(x, keras.KerasTensor)), output)
         if self._is_left(site, prefix, inputs):
-            return super().called(node, args, kwargs, prefix)
+            return self.repeated(node, args, kwargs, prefix)
         if private.mask_of(inputs) is not None and not isinstance(operation, keras.Layer):
             # Masks end at operations. A layer would pass them on.
             inputs = keras.ops.copy(inputs)
@@ -138,19 +135,6 @@ class Sparsifier(ModelCopy):
                 "reason": reason,
             },
         )
-
-    def _detached(self, layer, prefix):
-        """The copy of a layer without its activation."""
-        if id(layer) not in self._copies:
-            changes: dict[str, Any] = {"activation": "linear"}
-            if layer.activity_regularizer is not None:
-                # It is for what the layer puts out, behind the activation.
-                changes["activity_regularizer"] = None
-            self.keep(layer, self.from_config(layer, changes, prefix))
-            if isinstance(layer.activation, keras.Layer):
-                inside = private.sublayers(layer.activation)
-                self.unmatched[id(layer)].update(map(id, inside))
-        return self.copied(layer)
 
     def _activated(self, site, inputs, name):
         """Applies the `SparsePReLU` that stands for an activation, made the first time only."""
@@ -215,32 +199,13 @@ class Sparsifier(ModelCopy):
 
     # ---- Layers made of layers
 
-    def _composite(self, node, args, kwargs, prefix):
-        """Opens a layer into the calls it makes, or converts it as a whole, or leaves it."""
-        layer = node.operation
-        name = prefix + layer.name
-        if isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional)):
-            site = self._site(node, layer, -1)
+    def composite(self, node, args, kwargs, prefix):
+        if isinstance(node.operation, RECURRENT):
+            site = self._site(node, node.operation, -1)
             self._note(site, prefix, "cell", "left", "it is applied inside a recurrent cell")
-            return super().called(node, args, kwargs, prefix)
-        try:
-            run = opened(layer, args, kwargs)
-        except CannotOpenError as error:
-            run = error.run
-            results = self._converted_inside(node, args, kwargs, prefix, error)
-        else:
-            if any(map(_activates, run.nodes)):
-                self._name_operations(layer, run.nodes)
-                values = {id(tensor): x for tensor, x in run.starts}
-                self.follow(run.nodes, values, name + "_")
-                results = keras.tree.map_structure(lambda tensor: values[id(tensor)], run.outputs)
-            else:
-                results = super().called(node, args, kwargs, prefix)
-        if run is not None:
-            self._pass_masks(layer, run, keras.tree.flatten(results))
-        return results
+        return super().composite(node, args, kwargs, prefix)
 
-    def _name_operations(self, layer, nodes):
+    def enters(self, layer, nodes):
         """Lets operations be the same ones, with the same names, in every run of a layer."""
         for index, node in enumerate(nodes):
             operation = node.operation
@@ -249,32 +214,18 @@ class Sparsifier(ModelCopy):
                 # The operation is kept alive, for its `id`.
                 self._inside[id(operation)] = name, (id(layer), index), layer, operation
 
-    def _pass_masks(self, layer, run, results):
-        """Lets the results have the masks that the layer gives its outputs as the model runs.
-
-        Some layers attach masks in their `call`; operations drop them.
-        """
-        first = run.starts[0][1]
-        masks = [None] * len(results)
-        if layer.supports_masking:
-            masks = keras.tree.flatten(layer.compute_mask(first, private.mask_of(first))) or masks
-        values = {id(tensor): x for tensor, x in run.starts}
-        self.follow(run.mask_nodes, values, layer.name + "_")
-        for tensor, mask, attached in zip(results, masks, run.masks):
-            private.with_mask(tensor, mask if attached is None else values[id(attached)])
-
-    def _converted_inside(self, node, args, kwargs, prefix, error):
+    def closed(self, node, args, kwargs, prefix, error):
         """Gives a layer that cannot be opened another `activation`, if it takes that argument."""
         layer = node.operation
         if id(layer) in self._copies:
-            return super().called(node, args, kwargs, prefix)
+            return self.repeated(node, args, kwargs, prefix)
         activation = getattr(layer, "activation", None)
         site = self._site(node, activation, -1)
         why = f"the layer cannot be opened: {error}"
         if site.function is None or getattr(activation, "weights", []):
             nodes = error.run.nodes if error.run is not None else []
             unknown = site.function is None and _not_pointwise(site)[1]
-            if unknown or _activates_inside(layer) or any(map(_activates, nodes)):
+            if unknown or activates_inside(layer) or any(map(activates, nodes)):
                 self._note(site, prefix, "?", "left", why)
         elif not self._selects(site, prefix):
             self._note(site, prefix, activation, "left", "it is not selected")
@@ -290,32 +241,7 @@ class Sparsifier(ModelCopy):
             for part in parts:
                 self.unmatched[id(layer)].update(map(id, private.sublayers(part)))
             return outputs
-        return super().called(node, args, kwargs, prefix)
-
-
-def _activates(node):
-    """Whether a call applies an activation, itself or in the calls that it makes."""
-    operation = node.operation
-    if private.is_functional(operation):
-        return any(map(_activates, private.nodes_between(operation.inputs, operation.outputs)))
-    if not isinstance(operation, keras.Layer) or find_rule(operation) is not None:
-        applied = operation.activation if fuses_activation(operation) else operation
-        return pointwise_function(applied, node.arguments.args) is not None
-    try:
-        run = opened(operation, node.arguments.args, node.arguments.kwargs)
-    except CannotOpenError:
-        return _activates_inside(operation)
-    return any(map(_activates, run.nodes))
-
-
-def _activates_inside(layer):
-    """Whether a layer that cannot be opened has an activation inside that is a layer's."""
-    parts = private.sublayers(layer)
-    return any(
-        pointwise_function(getattr(part, "activation", part))
-        for part in parts
-        if not isinstance(part, SparsePReLU)
-    )
+        return self.repeated(node, args, kwargs, prefix)
 
 
 def _not_pointwise(site):

@@ -112,6 +112,13 @@ def read_config(kind: type[Config]) -> Config:
     return config
 
 
+def show_if_finished(config: RunConfig) -> None:
+    """Prints the report of a run that is to be resumed but has ended, and exits."""
+    if config.resume and Path(config.run_dir, "summary.json").exists():
+        print(f"The run is finished already.\n\n{Path(config.run_dir, 'report.txt').read_text()}")
+        sys.exit()
+
+
 def require(config: RunConfig, **least: float) -> None:
     """Checks numbers of the configuration; those that are `None` are right.
 

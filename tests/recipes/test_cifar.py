@@ -1,9 +1,7 @@
 import csv
+import functools
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import keras
@@ -14,33 +12,18 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from keras_nladv import path_length
 
-from .conftest import RECIPES
+from .processes import BACKEND, assert_is_not_run_again
+from .processes import run as run_recipe
+from .processes import start as start_recipe
 
-BACKEND = keras.backend.backend()
+start, run = (functools.partial(each, "cifar.py") for each in (start_recipe, run_recipe))
+
 # What makes a run short. With 3 steps an epoch, the pressure has to be high.
 SHORT = "--model resnet8 --width 0.5 --epochs 5 --start-epoch 2 --batch-size 50 --strength 2"
 KEYS = {
     *("accuracy_before", "accuracy_after", "path_length", "path_length_unnormalized"),
     *("nonlinear_units", "per_layer", "dataset", "backend", "seconds", "versions", "seed"),
 }
-
-
-def start(arguments):
-    command = [sys.executable, "-W", "error::UserWarning", str(RECIPES / "cifar.py")]
-    return subprocess.Popen(
-        [*command, *arguments.split()],
-        env={**os.environ, "KERAS_BACKEND": BACKEND},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def run(arguments):
-    """Runs the recipe and returns its exit status, and what it wrote to stdout and stderr."""
-    process = start(arguments)
-    out, err = process.communicate()
-    return process.returncode, out, err
 
 
 def read_history(path):
@@ -116,20 +99,11 @@ def test_events(finished):
 
 
 def test_a_finished_run_is_not_run_again(finished, npz):
-    path, _ = finished
-    before = {file: file.stat().st_mtime_ns for file in path.rglob("*")}
-    status, out, _ = run(f"--run-dir {path} --resume")
-    assert status == 0
-    assert out.endswith((path / "report.txt").read_text() + "\n")
-    for arguments, message in [
+    refused = [
         (f"--dataset {npz} {SHORT} --seed 3", "holds a run already"),
         (f"--dataset {npz} {SHORT} --seed 4 --resume", "seed (there 3, now 4)"),
-    ]:
-        status, out, err = run(f"--run-dir {path} {arguments}")
-        assert status == 1
-        assert message in err
-        assert "Traceback" not in err
-    assert {file: file.stat().st_mtime_ns for file in path.rglob("*")} == before
+    ]
+    assert_is_not_run_again("cifar.py", finished[0], refused)
 
 
 def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, npz, tmp_path):

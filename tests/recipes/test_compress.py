@@ -1,8 +1,6 @@
 import csv
+import functools
 import json
-import os
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -22,9 +20,11 @@ from keras_nladv import (
     sparsify,
 )
 
-from .conftest import RECIPES
+from .processes import assert_is_not_run_again
+from .processes import run as run_recipe
 
-BACKEND = keras.backend.backend()
+run = functools.partial(run_recipe, "compress.py")
+
 # With 3 steps an epoch, the pressure has to be high.
 SHORT = (
     "--epochs 1 --press-epochs 2 --finetune-epochs 1 --batch-size 50 --strength 20 --cost macs "
@@ -34,18 +34,6 @@ COLUMNS = (
     "method,budget,reached,accuracy,path_length,nonlinear_operations,parameters,macs,ms,"
     "times_as_fast,pareto"
 )
-
-
-def run(arguments):
-    """Runs the recipe and returns its exit status, and what it wrote to stdout and stderr."""
-    command = [sys.executable, "-W", "error::UserWarning", str(RECIPES / "compress.py")]
-    finished = subprocess.run(
-        [*command, *arguments.split()],
-        env={**os.environ, "KERAS_BACKEND": BACKEND},
-        capture_output=True,
-        text=True,
-    )
-    return finished.returncode, finished.stdout, finished.stderr
 
 
 def network():
@@ -130,20 +118,11 @@ def test_picture(finished):
 
 
 def test_a_finished_run_is_not_run_again(finished):
-    path, _ = finished
-    before = {file: file.stat().st_mtime_ns for file in path.rglob("*")}
-    status, out, _ = run(f"--run-dir {path} --resume")
-    assert status == 0
-    assert out.endswith((path / "report.txt").read_text() + "\n")
-    for arguments, message in [
+    refused = [
         (SHORT, "holds a run already"),
         ("--budgets 0.3 --resume", "budgets (there [0.4], now [0.3])"),
-    ]:
-        status, _, err = run(f"--run-dir {path} {arguments}")
-        assert status == 1
-        assert message in err
-        assert "Traceback" not in err
-    assert {file: file.stat().st_mtime_ns for file in path.rglob("*")} == before
+    ]
+    assert_is_not_run_again("compress.py", finished[0], refused)
 
 
 def test_a_run_that_was_stopped(finished, tmp_path):

@@ -1,0 +1,101 @@
+from typing import Any
+
+import keras
+
+from keras_nladv.graph import private
+from keras_nladv.graph.rules import find_rule
+from keras_nladv.layers.sparse_prelu import SparsePReLU
+from keras_nladv.surgery.model_copy import ModelCopy
+from keras_nladv.surgery.opened import CannotOpenError, opened
+from keras_nladv.surgery.pointwise import fuses_activation, pointwise_function
+
+RECURRENT = (keras.layers.RNN, keras.layers.Bidirectional)
+
+
+class Opener(ModelCopy):
+    """Copies a model, and can put the parts of a layer in its place.
+
+    A subclass says in `called` of which layers it wants the parts.
+    """
+
+    def detached(self, layer, prefix):
+        """The copy of a layer without its activation."""
+        if id(layer) not in self._copies:
+            changes: dict[str, Any] = {"activation": "linear"}
+            if layer.activity_regularizer is not None:
+                # It is for what the layer puts out, behind the activation.
+                changes["activity_regularizer"] = None
+            self.keep(layer, self.from_config(layer, changes, prefix))
+            if isinstance(layer.activation, keras.Layer):
+                inside = private.sublayers(layer.activation)
+                self.unmatched[id(layer)].update(map(id, inside))
+        return self.copied(layer)
+
+    def composite(self, node, args, kwargs, prefix):
+        """Opens a layer into the calls that it makes, if there are activations among them."""
+        layer = node.operation
+        if isinstance(layer, RECURRENT):
+            return self.repeated(node, args, kwargs, prefix)
+        try:
+            run = opened(layer, args, kwargs)
+        except CannotOpenError as error:
+            run, wanted = error.run, False
+            results = self.closed(node, args, kwargs, prefix, error)
+        else:
+            wanted = any(map(activates, run.nodes))
+            results = None if wanted else self.repeated(node, args, kwargs, prefix)
+        if run is None:
+            return results
+        values = {id(tensor): x for tensor, x in run.starts}
+        if wanted:
+            self.enters(layer, run.nodes)
+            self.follow(run.nodes, values, f"{prefix}{layer.name}_")
+            results = keras.tree.map_structure(lambda tensor: values[id(tensor)], run.outputs)
+        else:
+            self.follow(run.mask_nodes, values, f"{layer.name}_")
+        self._pass_masks(layer, run, values, keras.tree.flatten(results))
+        return results
+
+    def closed(self, node, args, kwargs, prefix, error):
+        """Calls a layer that cannot be opened, for the reason that `error` says."""
+        return self.repeated(node, args, kwargs, prefix)
+
+    def enters(self, layer, nodes):
+        """Is told of the nodes of a layer before they are followed."""
+
+    def _pass_masks(self, layer, run, values, results):
+        """Lets the results have the masks that the layer gives its outputs as the model runs.
+
+        Some layers attach masks in their `call`; operations drop them.
+        """
+        first = run.starts[0][1]
+        masks = [None] * len(results)
+        if layer.supports_masking:
+            masks = keras.tree.flatten(layer.compute_mask(first, private.mask_of(first))) or masks
+        for tensor, mask, attached in zip(results, masks, run.masks):
+            private.with_mask(tensor, mask if attached is None else values[id(attached)])
+
+
+def activates(node):
+    """Whether a call applies an activation, itself or in the calls that it makes."""
+    operation = node.operation
+    if private.is_functional(operation):
+        return any(map(activates, private.nodes_between(operation.inputs, operation.outputs)))
+    if not isinstance(operation, keras.Layer) or find_rule(operation) is not None:
+        applied = operation.activation if fuses_activation(operation) else operation
+        return pointwise_function(applied, node.arguments.args) is not None
+    try:
+        run = opened(operation, node.arguments.args, node.arguments.kwargs)
+    except CannotOpenError:
+        return activates_inside(operation)
+    return any(map(activates, run.nodes))
+
+
+def activates_inside(layer):
+    """Whether a layer that cannot be opened has an activation inside that is a layer's."""
+    parts = private.sublayers(layer)
+    return any(
+        pointwise_function(getattr(part, "activation", part))
+        for part in parts
+        if not isinstance(part, SparsePReLU)
+    )
