@@ -48,7 +48,7 @@ keras.utils.set_random_seed(0)
 print(common.setting())
 with tempfile.TemporaryDirectory() as directory:
     for name, arguments in {"logs only": (), "with log_dir": (directory,)}.items():
-        model = common.resnet20(input_shape=(8, 8, 1))
+        model = common.resnet(input_shape=(8, 8, 1))
         model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         epochs, callback = Epochs(), Timed(*arguments)
         model.fit(

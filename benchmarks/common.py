@@ -25,12 +25,13 @@ def setting():
     )
 
 
-def resnet20(activation=keras_nladv.SparsePReLU, input_shape=(32, 32, 3)):
-    """The ResNet-20 for CIFAR of He et al. 2015, with 1x1 projections, returning logits.
+def resnet(activation=keras_nladv.SparsePReLU, input_shape=(32, 32, 3), depth=20):
+    """The ResNet for CIFAR of He et al. 2015, with 1x1 projections, returning logits.
 
     Args:
         activation: Function of no arguments that makes an activation layer.
         input_shape: Height, width and channels of an image.
+        depth: Integer, 6n + 2.
     """
 
     def convolved(x, filters, size, strides=1):
@@ -40,7 +41,7 @@ def resnet20(activation=keras_nladv.SparsePReLU, input_shape=(32, 32, 3)):
     inputs = keras.Input(input_shape)
     x = activation()(convolved(inputs, 16, 3))
     for filters in (16, 32, 64):
-        for block in range(3):
+        for block in range((depth - 2) // 6):
             strides = 2 if filters > 16 and block == 0 else 1
             y = activation()(convolved(x, filters, 3, strides))
             y = convolved(y, filters, 3)

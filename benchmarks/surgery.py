@@ -16,6 +16,7 @@ import keras_nladv
 from keras_nladv.surgery.costs import rounds_by_turns
 
 part = sys.argv[1] if len(sys.argv) > 1 else "inverted"
+NETWORKS = ("ResNet-20", "ResNet-56", "VGG16", "MobileNetV2", "EfficientNetB0", "ViT")
 batch_size = int(sys.argv[2]) if len(sys.argv) > 2 else 32
 layers = keras.layers
 rng = np.random.default_rng(0)
@@ -57,9 +58,22 @@ def linearized(model, share):
     return sparse
 
 
+def vision_transformer():
+    inputs = keras.Input((96, 96, 3))
+    x = layers.Reshape((36, 192))(layers.Conv2D(192, 16, strides=16)(inputs))
+    for _ in range(6):
+        y = layers.LayerNormalization()(x)
+        x = layers.Add()([x, layers.MultiHeadAttention(3, 64)(y, y)])
+        y = layers.Dense(768, activation="gelu")(layers.LayerNormalization()(x))
+        x = layers.Add()([x, layers.Dense(192)(y)])
+    return keras.Model(inputs, layers.Dense(10)(layers.GlobalAveragePooling1D()(x)))
+
+
 def network(name):
-    if name == "ResNet-20":
-        return common.resnet20(layers.ReLU)
+    if name == "ViT":
+        return vision_transformer()
+    if name.startswith("ResNet-"):
+        return common.resnet(layers.ReLU, depth=int(name[7:]))
     return getattr(keras.applications, name)(weights=None, input_shape=(96, 96, 3), classes=10)
 
 
@@ -70,8 +84,7 @@ cases = {
     },
     "ffn": {"feed-forward 512, 2048": (feed_forward, (0.5, 0.75, 0.9, 1.0))},
     "networks": {
-        name: (lambda name=name: network(name), (0.0, 0.5, 0.9, 1.0))
-        for name in ("ResNet-20", "VGG16", "MobileNetV2", "EfficientNetB0")
+        name: (lambda name=name: network(name), (0.0, 0.5, 0.9, 1.0)) for name in NETWORKS
     },
 }[part]
 print(f"{common.setting()}; batches of {batch_size}")

@@ -34,7 +34,7 @@ labels = rng.integers(10, size=batch_size)
 
 
 def build(name):
-    model = common.resnet20(ACTIVATIONS[name])
+    model = common.resnet(ACTIVATIONS[name])
     model.compile(
         keras.optimizers.SGD(0.01, momentum=0.9),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),

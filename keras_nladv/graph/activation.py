@@ -22,6 +22,7 @@ class Activation:
         positions: Number of positions, over all calls, at which a unit is applied to one input.
             `None` if sizes are unknown.
         unit_axes: Tuple of the axes of the input that tell units apart.
+        constant_slopes: Array of shape (units,), slopes that the layer does not have as weights.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Activation:
     units: int
     positions: int | None
     unit_axes: tuple[int, ...]
+    constant_slopes: np.ndarray | None = None
 
     @functools.cached_property
     def slopes(self):
@@ -43,7 +45,7 @@ class Activation:
             return keras.ops.convert_to_numpy(self.layer.alpha).ravel()
         if isinstance(self.layer, keras.layers.LeakyReLU):
             return np.full(self.units, float(self.layer.negative_slope))
-        return None
+        return self.constant_slopes
 
     @functools.cached_property
     def nonlinear(self):

@@ -8,7 +8,8 @@ which does not count, as they are an activation.
 import keras
 import numpy as np
 
-from keras_nladv.graph.channels import Channels
+from keras_nladv.graph.channel_graph import NO_CHANNEL
+from keras_nladv.graph.channels import Channels, compress
 from keras_nladv.graph.layer_rules import concatenate, einsum, rearranges
 from keras_nladv.graph.rules import activates, constant, fixed_activation, merges, passes
 
@@ -19,13 +20,19 @@ def operands(call):
 
 
 def extremum(call):
-    """The larger or smaller of two tensors merges them; with a constant it is a ReLU."""
+    """The larger or smaller of two tensors merges them; with a constant it is a ReLU.
+
+    A unit whose bound no number is beyond is linear; `collapse` writes such.
+    """
     if is_discrete(call):
         return constant(call)
     if len(call.carrying) > 1:
         return merges(call)
     (channels,) = call.carrying
-    return fixed_activation(call, channels, type(call.operation).__name__.lower())
+    bounds = next(np.asarray(x) for x in call.args if not isinstance(x, Channels))
+    slopes = (np.abs(bounds) >= np.finfo("float32").max).astype("float64")
+    name = type(call.operation).__name__.lower()
+    return fixed_activation(call, channels, name, slopes)
 
 
 def quotient(call):
@@ -75,10 +82,13 @@ def reduction(call):
 
 
 def choice(call):
-    """Where a mask of constants chooses, both values are operands; a mask of values is unknown."""
-    condition = call.args[0]
-    masked = isinstance(condition, Channels) and not condition.is_constant
-    return None if masked else merges(call)
+    """A known mask takes each channel from one side; of a mask of constants that is not known, both
+    sides are operands; a mask of values is unknown."""
+    condition, *sides = call.args
+    if not isinstance(condition, Channels):
+        labels = [x.labels if isinstance(x, Channels) else NO_CHANNEL for x in sides]
+        return compress(np.where(condition, *labels))
+    return merges(call) if condition.is_constant else None
 
 
 def comparison(call):

@@ -139,15 +139,27 @@ def activates(call):
     return fixed_activation(call, channels, name.lower())
 
 
-def fixed_activation(call, channels, function):
-    """Labels behind an activation without slopes: every channel is a nonlinear unit."""
+def fixed_activation(call, channels, function, slopes=None):
+    """Labels behind an activation that is no layer with slopes: every channel is a unit.
+
+    Args:
+        call: The `Call`.
+        channels: `Channels`, the input.
+        function: Name of the activation.
+        slopes: Array that broadcasts with the input, slopes that never change; `None` if all units
+            are nonlinear. Where they differ along other axes than the channels', they are not used.
+    """
     axis = channels.channel_axis
+    rank = len(channels.shape)
     size = channels.shape[axis] or channels.labels.shape[axis]
-    units = call.on_axis(np.arange(size), axis, len(channels.shape))
-    return activated(call, channels, function, units, size)
+    units = call.on_axis(np.arange(size), axis, rank)
+    if slopes is not None:
+        slopes = slopes.reshape((1,) * (rank - slopes.ndim) + slopes.shape)
+        slopes = np.broadcast_to(slopes, units.shape).ravel() if slopes.size in (1, size) else None
+    return activated(call, channels, function, units, size, slopes)
 
 
-def activated(call, channels, function, units, size):
+def activated(call, channels, function, units, size, slopes=None):
     """Labels behind the activation of `call`, whose unit at each element is given by `units`."""
     unknown = None in channels.shape[1:] or call.tracer.assumes_sizes
     elements = None if unknown else math.prod(channels.shape[1:])
@@ -158,6 +170,7 @@ def activated(call, channels, function, units, size):
         units=size,
         positions=None if elements is None else elements // size,
         unit_axes=tuple(axis for axis, count in enumerate(units.shape) if count > 1),
+        constant_slopes=slopes,
     )
     return call.activated(channels.labels, activation, units)
 

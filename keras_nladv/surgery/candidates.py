@@ -266,7 +266,7 @@ def written(run, last, direct, rest):
     (entry, *_), (exit_key,) = first.inputs, last.outputs
     steps: list[Step] = []
     source = entry
-    if direct.takes_one:
+    if direct.takes_one and not first.map.takes_one:
         source = new_key()
         steps.append(OneStep(f"{last.name}_one", [entry], [source], axis=first.axis))
     ends = [new_key()] if rest else [exit_key]

@@ -51,11 +51,12 @@ def collapse(
 ) -> keras.Model:
     """Merges away what is linear in a model. What is left is a plain Keras model, and faster.
 
-    Activations become stock layers: what they were where all slopes are 0, nothing where all are 1,
-    else `PReLU`. Batch normalization and padding go into the convolutions beside them. Linear units
-    between two layers are merged into one direct layer beside the narrower nonlinear branch, or in
-    the place of both if no nonlinear unit is left; shortcuts of residual blocks join the direct
-    layer. This is done where it is exact, also at borders, and where it pays.
+    Batch normalization and padding go into the convolutions beside them. Linear units between two
+    layers are merged into one direct layer beside the narrower nonlinear branch, or in the place of
+    both if no nonlinear unit is left; shortcuts of residual blocks join the direct layer. This is
+    done where it is exact, also at borders, and where it pays. An activation becomes what it was
+    where all slopes are 0, nothing where all are 1, `maximum` with constants or `where` if they are
+    0 and 1, and else `PReLU`, or a sum for other functions than ReLU.
 
     The new model is for inference: it has no dropout and no batch normalization to train on. It is
     compared with the one given on random inputs before it is returned. It needs nothing of this

@@ -56,12 +56,13 @@ def rounds_by_turns(models, shape):
     for model in models:
         for _ in range(WARM_UP):
             model.predict_on_batch(inputs)
-    rounds = []
-    for _ in range(ROUNDS):
-        seconds = []
-        for model in models:
+    rounds = np.empty((ROUNDS, len(models)))
+    order = list(range(len(models)))
+    for seconds in rounds:
+        for index in order:
             began = time.perf_counter()
-            model.predict_on_batch(inputs)
-            seconds.append(time.perf_counter() - began)
-        rounds.append(seconds)
-    return np.array(rounds)
+            models[index].predict_on_batch(inputs)
+            seconds[index] = time.perf_counter() - began
+        # What ran just before makes a difference, to caches and allocated memory.
+        order.reverse()
+    return rounds

@@ -137,6 +137,15 @@ class Writer(ModelCopy):
         axis = step.axis % len(inputs.shape)
         if not slopes.any():
             return self._base(function, name, step.policy)(inputs)
+        shape = [len(slopes)] + [1] * (len(inputs.shape) - 1 - axis)
+        if np.isin(slopes, (0.0, 1.0)).all() and private.mask_of(inputs) is None:
+            # One operation, or two, where a PReLU is several on backends that do not fuse them.
+            # Masks would end at it.
+            linear = (slopes == 1.0).reshape(shape)
+            if function is keras.activations.relu and inputs.dtype == "float32":
+                lowest = np.finfo("float32").min
+                return keras.ops.maximum(inputs, np.where(linear, lowest, np.float32(0)))
+            return keras.ops.where(linear, inputs, self._base(function, name, step.policy)(inputs))
         if function is keras.activations.relu:
             others = [a for a in range(1, len(inputs.shape)) if a != axis]
             layer = keras.layers.PReLU(shared_axes=others or None, name=name, dtype=step.policy)
@@ -144,7 +153,6 @@ class Writer(ModelCopy):
             self._weights.append((layer, [slopes.reshape(shape)]))
             return layer(inputs)
         # No layer of Keras has slopes for this function.
-        shape = [len(slopes)] + [1] * (len(inputs.shape) - 1 - axis)
         parts = [
             keras.layers.Rescaling(
                 scale.reshape(shape).tolist(),

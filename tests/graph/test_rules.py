@@ -7,6 +7,8 @@ import keras_nladv
 from keras_nladv import SparsePReLU, path_length, register_path_rule
 from keras_nladv.graph import activations
 
+LOWEST = np.finfo("float32").min
+
 pytestmark = pytest.mark.usefixtures("cheap_weights")
 
 
@@ -39,6 +41,11 @@ def branches(make, shape=(4, 4, 3)):
         (lambda x: ops.concatenate([x, x], axis=1), 1 / 3, 1 / 3),
         (lambda x: x + x[..., 1:2], 4 / 6, 4 / 6),
         (lambda x: ops.maximum(x, 0.0), 4 / 3, 4 / 3),
+        (lambda x: ops.maximum(x, np.array([LOWEST, 0, LOWEST], "float32")), 2 / 3, 2 / 3),
+        (lambda x: ops.minimum(-LOWEST * np.ones((1, 1, 3), "float32"), x), 1 / 3, 1 / 3),
+        (lambda x: ops.maximum(x, np.zeros((4, 3), "float32")), 4 / 3, 4 / 3),
+        (lambda x: ops.where(np.array([False, False, True]), ops.relu(x), x), 2 / 3, 2 / 3),
+        (lambda x: ops.where(np.array([True, False, False]), 7.0, x), 1 / 2, 1 / 2),
         (lambda x: ops.maximum(x, ops.relu(x)), (1 / 3 + 4 / 3) / 2, (1 / 3 + 4 / 3) / 2),
         (lambda x: 2.0 * x - 1.0, 1 / 3, 1 / 3),
         (lambda x: ops.mean(x, axis=(1, 2)), 1 / 3, 1 / 3),

@@ -1,3 +1,4 @@
+import contextlib
 import subprocess
 import sys
 
@@ -6,17 +7,33 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_nladv import CollapsePlan, SparsePReLU, collapse, collapse_plan, sparsify
+from keras_nladv import (
+    CollapsePlan,
+    SparsePReLU,
+    collapse,
+    collapse_plan,
+    path_length,
+    sparsify,
+)
 from keras_nladv.surgery import planning
 
 
-@pytest.fixture
-def everything_pays(monkeypatch):
+@contextlib.contextmanager
+def paying_everything():
+    """Lets plans merge whatever can be merged."""
     choose = planning.choose
-    monkeypatch.setattr(planning, "WORTHWHILE", np.inf)
-    monkeypatch.setattr(
-        planning, "choose", lambda gains: choose({each: len(each.before) for each in gains})
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planning, "WORTHWHILE", np.inf)
+        patch.setattr(
+            planning, "choose", lambda gains: choose({each: len(each.before) for each in gains})
+        )
+        yield
+
+
+@pytest.fixture
+def everything_pays():
+    with paying_everything():
+        yield
 
 
 def randomized(model, share, seed=0, slopes=(0.0,)):
@@ -40,7 +57,7 @@ def kinds(model):
 def difference(model, other, shape, seed=0):
     x = np.random.default_rng(seed).normal(size=shape).astype("float32")
     a, b = (keras.ops.convert_to_numpy(each(x, training=False)) for each in (model, other))
-    return np.abs(a - b).max() / np.abs(a).max()
+    return np.abs(a - b).max() / max(np.abs(a).max(), np.finfo("float32").tiny)
 
 
 def inverted_residual(channels=8, strides=1, expansion=4, size=(9, 9)):
@@ -96,6 +113,39 @@ def test_slopes_between_stay():
     assert "SparsePReLU" not in kinds(collapsed)
 
 
+@pytest.mark.parametrize("activation", ["relu", "gelu", "relu6"])
+def test_units_that_stay_among_others(activation):
+    """Linear units that nothing is merged with stay linear, in one or two operations."""
+    model = keras.Sequential(
+        [
+            *(keras.Input((6, 6, 4)), layers.Conv2D(8, 3), SparsePReLU(activation=activation)),
+            *(layers.MaxPooling2D(), layers.Dense(3)),
+        ]
+    )
+    randomized(model, 0.5)
+    collapsed = collapse(model, cost="macs")
+    assert difference(model, collapsed, (2, 6, 6, 4)) < 1e-6
+    assert path_length(collapsed) == path_length(model)
+    operations = [type(operation).__name__ for operation in collapsed.operations[2:-2]]
+    assert operations == (["Maximum"] if activation == "relu" else ["Activation", "Where"])
+    assert len(collapsed.weights) == 4  # The kernels and biases, no slopes.
+
+
+def test_masks_go_on(everything_pays):
+    """Behind a mask linear units are written as a layer, which passes it on."""
+    inputs = keras.Input((7,), dtype="int32")
+    x = layers.Embedding(5, 6, mask_zero=True)(inputs)
+    for activation in ("relu", "gelu"):
+        x = SparsePReLU(activation=activation)(layers.Dense(6)(x))
+        x = layers.LayerNormalization()(x)
+    model = randomized(keras.Model(inputs, layers.LSTM(3)(x)), 0.5)
+    collapsed = collapse(model)
+    ids = np.array([[1, 2, 3, 0, 0, 0, 0], [4, 3, 2, 1, 1, 2, 0]])
+    expected, actual = (keras.ops.convert_to_numpy(each(ids)) for each in (model, collapsed))
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-6)
+    assert kinds(collapsed).count("PReLU") == 1
+
+
 @pytest.mark.parametrize("strides", [1, 2])
 @pytest.mark.parametrize("share", [0.5, 0.9, 1.0])
 def test_inverted_residuals(share, strides, everything_pays):
@@ -120,6 +170,18 @@ def test_shortcuts_join():
     collapsed = collapse(model, cost="macs")
     assert kinds(collapsed) == ["Conv2D"]
     assert difference(model, collapsed, (2, 8, 8, 4)) < 1e-5
+
+
+def test_a_constant_channel_is_appended_once(everything_pays):
+    """What is merged in a second round may have it already."""
+    inputs = keras.Input((12, 2))
+    x = layers.ZeroPadding1D(1)(layers.BatchNormalization()(inputs))
+    x = layers.DepthwiseConv1D(1, use_bias=False)(x)
+    x = layers.Add()([x, layers.BatchNormalization()(x)])
+    model = randomized(keras.Model(inputs, x), 0.0)
+    collapsed = collapse(model, cost="macs")
+    assert [type(each).__name__ for each in collapsed.operations].count("OnesLike") == 1
+    assert difference(model, collapsed, (2, 12, 2)) < 1e-5
 
 
 def test_borders_are_refused_and_said_so():
