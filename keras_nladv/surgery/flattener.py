@@ -2,6 +2,7 @@ import keras
 
 from keras_nladv.graph import private
 from keras_nladv.graph.rules import find_rule
+from keras_nladv.layers.sparse_prelu import SparsePReLU
 from keras_nladv.surgery.opener import Opener
 from keras_nladv.surgery.pointwise import fuses_activation
 
@@ -9,6 +10,8 @@ from keras_nladv.surgery.pointwise import fuses_activation
 class Flattener(Opener):
     """Copies a model without nesting: nested models and composite layers are opened into their
     parts, and fused activations become layers of their own."""
+
+    opens_for = (SparsePReLU,)
 
     def called(self, node, args, kwargs, prefix):
         operation = node.operation

@@ -136,4 +136,8 @@ def _run(layer, args, kwargs, training):
         known = [mask for mask in masks if mask is not None]
         begin = [tensor for tensor, _ in starts]
         nodes, mask_nodes = (private.nodes_between(begin, ends) for ends in (flat + known, known))
+    for index, node in enumerate(nodes):
+        if not isinstance(node.operation, keras.Layer):
+            # The same name in every run: that which Keras gave it counts all that there were.
+            node.operation.name = f"{type(node.operation).__name__.lower()}_{index}"
     return Opened(starts, outputs, masks, nodes, mask_nodes)

@@ -16,7 +16,13 @@ class Opener(ModelCopy):
     """Copies a model, and can put the parts of a layer in its place.
 
     A subclass says in `called` of which layers it wants the parts.
+
+    Attributes:
+        opens_for: Tuple of classes of layers that are, beside activations that `SparsePReLU` could
+            replace, a reason to open the layer that they are in.
     """
+
+    opens_for: tuple[type, ...] = ()
 
     def detached(self, layer, prefix):
         """The copy of a layer without its activation."""
@@ -42,7 +48,7 @@ class Opener(ModelCopy):
             run, wanted = error.run, False
             results = self.closed(node, args, kwargs, prefix, error)
         else:
-            wanted = any(map(activates, run.nodes))
+            wanted = any(activates(node, self.opens_for) for node in run.nodes)
             results = None if wanted else self.repeated(node, args, kwargs, prefix)
         if run is None:
             return results
@@ -76,19 +82,22 @@ class Opener(ModelCopy):
             private.with_mask(tensor, mask if attached is None else values[id(attached)])
 
 
-def activates(node):
-    """Whether a call applies an activation, itself or in the calls that it makes."""
+def activates(node, kinds=()):
+    """Whether a call applies an activation, or a layer of some `kinds`, itself or in the calls that
+    it makes."""
     operation = node.operation
     if private.is_functional(operation):
-        return any(map(activates, private.nodes_between(operation.inputs, operation.outputs)))
-    if not isinstance(operation, keras.Layer) or find_rule(operation) is not None:
+        nodes = private.nodes_between(operation.inputs, operation.outputs)
+    elif not isinstance(operation, keras.Layer) or find_rule(operation) is not None:
         applied = operation.activation if fuses_activation(operation) else operation
-        return pointwise_function(applied, node.arguments.args) is not None
-    try:
-        run = opened(operation, node.arguments.args, node.arguments.kwargs)
-    except CannotOpenError:
-        return activates_inside(operation)
-    return any(map(activates, run.nodes))
+        is_activation = pointwise_function(applied, node.arguments.args) is not None
+        return is_activation or isinstance(applied, kinds)
+    else:
+        try:
+            nodes = opened(operation, node.arguments.args, node.arguments.kwargs).nodes
+        except CannotOpenError:
+            return activates_inside(operation)
+    return any(activates(each, kinds) for each in nodes)
 
 
 def activates_inside(layer):

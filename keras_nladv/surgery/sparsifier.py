@@ -85,9 +85,9 @@ class Sparsifier(Opener):
 
     def _site(self, node, applied, axis):
         operation = node.operation
-        name, key, layer = operation.name, id(operation), operation
+        key, layer = id(operation), operation
         if key in self._inside:
-            name, key, layer, _ = self._inside[key]
+            key, layer, _ = self._inside[key]
         granularity = self._options["granularity"]
         if isinstance(applied, keras.layers.PReLU):
             granularity, axis = granularity_of(applied)
@@ -95,7 +95,7 @@ class Sparsifier(Opener):
             node=node,
             applied=applied,
             function=pointwise_function(applied, node.arguments.args),
-            name=name,
+            name=operation.name,
             key=key,
             trainable=getattr(layer, "trainable", True),
             granularity=granularity,
@@ -206,13 +206,12 @@ class Sparsifier(Opener):
         return super().composite(node, args, kwargs, prefix)
 
     def enters(self, layer, nodes):
-        """Lets operations be the same ones, with the same names, in every run of a layer."""
+        """Lets operations be the same ones in every run of a layer."""
         for index, node in enumerate(nodes):
             operation = node.operation
             if not isinstance(operation, keras.Layer):
-                name = f"{type(operation).__name__.lower()}_{index}"
                 # The operation is kept alive, for its `id`.
-                self._inside[id(operation)] = name, (id(layer), index), layer, operation
+                self._inside[id(operation)] = (id(layer), index), layer, operation
 
     def closed(self, node, args, kwargs, prefix, error):
         """Gives a layer that cannot be opened another `activation`, if it takes that argument."""

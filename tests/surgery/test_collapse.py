@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import keras
+import keras_hub
 import numpy as np
 import pytest
 from keras import layers
@@ -268,6 +269,29 @@ def test_nested_shared_and_several_outputs(everything_pays):
         np.testing.assert_allclose(
             *(keras.ops.convert_to_numpy(each[key]) for each in (first, second)), rtol=1e-4
         )
+
+
+@pytest.mark.parametrize("sparse_inside", [False, True])
+def test_blocks_of_keras_hub(sparse_inside, tmp_path):
+    """Blocks are opened, also where their activation is a `SparsePReLU` already."""
+    inputs = keras.Input((7, 8))
+    activation = SparsePReLU(name="units") if sparse_inside else "relu"
+    block = keras_hub.layers.TransformerEncoder(32, 2, activation=activation)
+    model = keras.Model(inputs, block(inputs))
+    if sparse_inside:
+        model(np.zeros((1, 7, 8)))
+    else:
+        model = sparsify(model)
+    units = [layer for layer in model._flatten_layers() if isinstance(layer, SparsePReLU)]
+    units[0].alpha.assign(np.arange(32) % 4 > 0)
+    plan = collapse_plan(model, cost="macs", verbose=False)
+    plan.save(tmp_path / "plan.json")
+    collapsed = collapse(model, CollapsePlan.load(tmp_path / "plan.json"))
+    assert difference(model, collapsed, (2, 7, 8)) < 1e-5
+    assert len(plan.taken) == 1
+    # Slopes and two layers are gone; three 8 x 8 kernels, without biases that were 0, stay.
+    gone = 2 * 32 + (8 + 1) * 32 + (32 + 1) * 8
+    assert collapsed.count_params() == model.count_params() - gone + 3 * 64
 
 
 def test_float64():
