@@ -20,9 +20,9 @@ from typing import Annotated, Literal
 import tyro
 from common.config import (
     Count,
+    LinearizationConfig,
     Number,
     RecipeError,
-    RunConfig,
     plain_errors,
     read_config,
     require,
@@ -33,7 +33,7 @@ from common.images import load
 
 
 @dataclasses.dataclass
-class Config(RunConfig):
+class Config(LinearizationConfig):
     """Train a network, press its units to linear, and report the core that stays nonlinear.
 
     Small data sets are those with less than 10,000 images to train on. config.json in the run
@@ -49,23 +49,11 @@ class Config(RunConfig):
     model: str = "resnet20"
     # Factor of all numbers of channels.
     width: float = 1.0
-    # What has a slope of its own.
-    granularity: Literal["channel", "layer", "element"] = "channel"
     # Number of epochs, before and after the start of linearization. Default: 100; 25 for small
     # data.
     epochs: Count = None
-    # Number of epochs before linearization starts. Default: 2/5 of all.
-    start_epoch: Count = None
-    # Number of epochs in which the pressure grows to --strength. Default: a quarter of those that
-    # are left.
-    ramp_epochs: Count = None
     # The pressure, omega. Default: 0.0015; 0.015 for small data.
     strength: Number = None
-    # The pressure stops after the epoch in which the average path length falls to this.
-    target_path_length: Number = None
-    # The pressure stops after the epoch in which the share of nonlinear units falls to this.
-    # Default: 0.3, or no such target with --target-path-length.
-    target_nonlinear_units: Number = None
     # Number of images in a step. Default: 128; 64 for small data.
     batch_size: Count = None
     # sgd has Nesterov momentum 0.9 and weight decay 5e-4, adamw weight decay 0.05.
@@ -96,14 +84,9 @@ if data.note:
 small = len(data.x_train) < 10_000
 if config.epochs is None:
     config.epochs = 25 if small else 100
-if config.start_epoch is None:
-    config.start_epoch = config.epochs * 2 // 5
-if config.ramp_epochs is None:
-    config.ramp_epochs = max(config.epochs - config.start_epoch, 0) // 4
+config.complete(config.epochs)
 if config.strength is None:
     config.strength = 0.015 if small else 0.0015
-if config.target_nonlinear_units is None and config.target_path_length is None:
-    config.target_nonlinear_units = 0.3
 if config.batch_size is None:
     config.batch_size = 64 if small else 128
 if config.learning_rate is None:
@@ -122,17 +105,12 @@ if config.batch_size > len(data.x_train):
 import keras
 from common.batches import Batches
 from common.convnets import convnet
+from common.nonlinearity import Nonlinearity, table
 from common.plots import plot_training
 from common.run import Progress, Run, versions
 from common.training import compile_classifier, cosine, even_batch_size, standardization
 
-from keras_nladv import (
-    LinearizationSchedule,
-    PathLengthCallback,
-    core_image,
-    nonlinearity_report,
-    path_length,
-)
+from keras_nladv import LinearizationSchedule, PathLengthCallback, core_image
 
 keras.utils.set_random_seed(config.seed)
 with plain_errors("--precision"):
@@ -149,9 +127,7 @@ model = convnet(
     **standardization(data.x_train),
 )
 compile_classifier(model, config.optimizer)
-before = nonlinearity_report(model)
-path_length_before = path_length(model)
-path_length_unnormalized_before = path_length(model, normalized=False)
+before = Nonlinearity(model)
 
 # ---- The run.
 
@@ -163,8 +139,8 @@ if config.dataset_note:
 print(
     f"data     {config.dataset}: {len(data.x_train):,} images to train on, {len(data.x_test):,} to "
     f"test, {height}x{width}x{channels}, {data.classes} classes\n"
-    f"network  {config.model}: {model.count_params():,} parameters, {before.units:,} nonlinear "
-    f"units, average path length {path_length_before:.2f}\n"
+    f"network  {config.model}: {model.count_params():,} parameters, {before.report.units:,} "
+    f"nonlinear units, average path length {before.path_length:.2f}\n"
     f"backend  {config.backend}, {config.precision}\n"
     f"output   {run.path}\n"
 )
@@ -221,21 +197,14 @@ model.fit(
 
 # ---- The results.
 
-after = nonlinearity_report(model)
+after = Nonlinearity(model)
 accuracy_before = None  # Linearization from the start: there is nothing to compare with.
 if config.start_epoch > 0:
     accuracy_before = run.history[min(config.start_epoch, config.epochs) - 1]["val_accuracy"]
 summary = {
     "accuracy_before": accuracy_before,
     "accuracy_after": run.history[-1]["val_accuracy"],
-    "path_length_before": path_length_before,
-    "path_length": path_length(model),
-    "path_length_unnormalized": path_length(model, normalized=False),
-    "units": after.units,
-    "nonlinear_units": after.nonlinear_units,
-    "nonlinear_operations_before": before.operations,
-    "nonlinear_operations": after.operations,
-    "per_layer": after.rows,
+    **after.summary(before),
     "dataset": config.dataset,
     "dataset_note": config.dataset_note,
     "backend": config.backend,
@@ -253,29 +222,15 @@ rows = [
         "-" if accuracy_before is None else f"{accuracy_before:.2%}",
         f"{summary['accuracy_after']:.2%}",
     ),
-    ("average path length", f"{path_length_before:.2f}", f"{summary['path_length']:.2f}"),
-    (
-        "  every path counted once",
-        f"{path_length_unnormalized_before:.2f}",
-        f"{summary['path_length_unnormalized']:.2f}",
-    ),
-    ("nonlinear units", f"{before.nonlinear:,}", f"{after.nonlinear:,}"),
-    ("  of all units", f"{before.nonlinear_units:.1%}", f"{after.nonlinear_units:.1%}"),
-    ("nonlinear operations", f"{before.operations:,}", f"{after.operations:,}"),
+    *after.rows(before),
 ]
 title = (
     f"{config.model} on {Path(config.dataset).name}, {config.backend}, seed {config.seed}, "
     f"{config.epochs} epochs in {run.seconds:.0f} s"
 )
-table = "\n".join(f"{name:26}{old:>14}{new:>14}" for name, old, new in rows)
 note = f"{config.dataset_note}\n\n" if config.dataset_note else ""
-targets = (
-    (config.target_path_length, summary["path_length"]),
-    (config.target_nonlinear_units, after.nonlinear_units),
-)
-if not any(target is not None and value <= target for target, value in targets):
-    note += "No target was reached: more --epochs or --strength may help.\n\n"
-report = f"{after}\n\n{title}\n\n{table}\n\n{note}Everything is in {run.path}\n"
+note += after.note(config)
+report = f"{after.report}\n\n{title}\n\n{table(rows)}\n\n{note}Everything is in {run.path}\n"
 
 run.save("core.png", core_image(model).save)
 run.save("training.png", plot_training(run.history, config.start_epoch, title).savefig)

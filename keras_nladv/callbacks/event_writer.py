@@ -7,7 +7,9 @@ import numpy as np
 
 try:
     from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-    from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
+    from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary, SummaryMetadata
+    from tensorboard.compat.proto.tensor_pb2 import TensorProto
+    from tensorboard.compat.proto.types_pb2 import DT_STRING
     from tensorboard.summary.writer.record_writer import RecordWriter
 except ImportError as error:
     raise ImportError(
@@ -44,7 +46,7 @@ class EventWriter:
         self._write(file_version="brain.Event:2")
         self._write(step=step, session_log=SessionLog(status=SessionLog.START))
 
-    def write(self, step, scalars, histograms, images):
+    def write(self, step, scalars, histograms, images, texts=None):
         """Writes what belongs to one step.
 
         Args:
@@ -52,6 +54,7 @@ class EventWriter:
             scalars: Dict from tags to numbers.
             histograms: Dict from tags to arrays of finite numbers. Empty ones are left out.
             images: Dict from tags to `PIL.Image.Image`s.
+            texts: Dict from tags to strings of Markdown.
         """
         # TensorBoard knows two forms of each kind. All readers know the older ones: for
         # `EventAccumulator`, say, the newer ones are no scalars, histograms and images but tensors.
@@ -68,6 +71,11 @@ class EventWriter:
                 width=image.width, height=image.height, encoded_image_string=png.getvalue()
             )
             summary.value.add(tag=tag, image=encoded)
+        for tag, text in (texts or {}).items():
+            # The only form that there is.
+            tensor = TensorProto(dtype=DT_STRING, string_val=[text.encode()])
+            metadata = SummaryMetadata(plugin_data={"plugin_name": "text"})
+            summary.value.add(tag=tag, tensor=tensor, metadata=metadata)
         self._write(step=step, summary=summary)
 
     def close(self):

@@ -1,17 +1,14 @@
 """Batches of images for training."""
 
-import keras
 import numpy as np
 
+from common.seeded_batches import SeededBatches
 
-class Batches(keras.utils.PyDataset):
-    """Batches in an order, and with an augmentation, that the seed and the epoch alone decide.
 
-    A run that is resumed sees what it would have seen. The images that are left when all batches
-    are full wait for another epoch.
+class Batches(SeededBatches):
+    """Batches of images, in an order and with an augmentation.
 
-    Give `fit` the callback `batches.epochs()` and `shuffle=False`: left to itself, it shuffles the
-    batches once more, with Python's global generator.
+    The images that are left when all batches are full wait for another epoch.
 
     Args:
         images: Array of shape (number, height, width, channels).
@@ -23,24 +20,15 @@ class Batches(keras.utils.PyDataset):
     """
 
     def __init__(self, images, labels, batch_size, seed, shift=False, mirror=False):
-        super().__init__()
         self.images = images
         self.labels = labels
         self.batch_size = batch_size
-        self.seed = seed
         self.shift = shift
         self.mirror = mirror
-        self.start(0)
+        super().__init__(seed)
 
-    def start(self, epoch):
-        """Gets ready for an epoch."""
-        self.epoch = epoch
-        self._order = np.random.default_rng([self.seed, epoch]).permutation(len(self.labels))
-
-    def epochs(self):
-        """A callback that gets ready for each epoch."""
-        # Keras calls `on_epoch_end` of data sets before the first epoch too.
-        return keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: self.start(epoch))
+    def draw(self, rng):
+        self._order = rng.permutation(len(self.labels))
 
     def __len__(self):
         return len(self.labels) // self.batch_size

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 import tyro
 
@@ -69,6 +69,41 @@ class RunConfig:
     # repeated.
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
 
+    # What a run does not keep: how it is gone on with.
+    momentary: ClassVar[tuple[str, ...]] = ("run_dir", "resume")
+
+    @property
+    def needs_run(self) -> bool:
+        """Whether the run directory is to hold a run already."""
+        return self.resume
+
+
+@dataclasses.dataclass
+class LinearizationConfig(RunConfig):
+    """The options of recipes that train a network, and press its units to linear meanwhile."""
+
+    # What has a slope of its own.
+    granularity: Literal["channel", "layer", "element"] = "channel"
+    # Number of epochs before linearization starts. Default: 2/5 of all.
+    start_epoch: Count = None
+    # Number of epochs in which the pressure grows to --strength. Default: a quarter of those that
+    # are left.
+    ramp_epochs: Count = None
+    # The pressure stops after the epoch in which the average path length falls to this.
+    target_path_length: Number = None
+    # The pressure stops after the epoch in which the share of nonlinear units falls to this.
+    # Default: 0.3, or no such target with --target-path-length.
+    target_nonlinear_units: Number = None
+
+    def complete(self, epochs: int) -> None:
+        """Chooses what the command line left open."""
+        if self.start_epoch is None:
+            self.start_epoch = epochs * 2 // 5
+        if self.ramp_epochs is None:
+            self.ramp_epochs = max(epochs - self.start_epoch, 0) // 4
+        if self.target_nonlinear_units is None and self.target_path_length is None:
+            self.target_nonlinear_units = 0.3
+
 
 Config = TypeVar("Config", bound=RunConfig)
 
@@ -91,7 +126,7 @@ def read_config(kind: type[Config]) -> Config:
         path = Path(config.run_dir)
         file = path / "config.json"
         if file.exists():
-            if not config.resume:
+            if not config.needs_run:
                 raise RecipeError(
                     f"--run-dir {path} holds a run already. Add --resume to go on with it, or "
                     "choose another directory."
@@ -104,9 +139,9 @@ def read_config(kind: type[Config]) -> Config:
             raise RecipeError(
                 f"--run-dir {path} is neither empty nor the directory of a run. Choose another."
             )
-        elif config.resume:
+        elif config.needs_run:
             print(f"{path} holds no run yet: starting from the beginning.")
-    elif config.resume:
+    elif config.needs_run:
         raise RecipeError("--resume needs the directory of the run: add --run-dir DIR.")
     config.backend = choose_backend(config.backend)
     return config
@@ -146,11 +181,11 @@ def _resumed(kind, config, file):
         raise RecipeError(
             f"`{file}` is damaged: {error}. Start again in a new --run-dir."
         ) from error
-    if not isinstance(stored, dict) or stored.keys() | {"run_dir", "resume"} != fields:
+    if not isinstance(stored, dict) or stored.keys() | {*kind.momentary} != fields:
         raise RecipeError(
             f"`{file}` is that of another recipe or version. Start again in a new --run-dir."
         )
-    stored |= {"run_dir": config.run_dir, "resume": False}
+    stored |= {name: getattr(config, name) for name in kind.momentary} | {"resume": False}
     # Read once more: what the command line does not say is as it was.
     config = tyro.cli(kind, default=kind(**stored))
     differing = []
@@ -158,7 +193,7 @@ def _resumed(kind, config, file):
         given = getattr(config, name)
         if given in (None, "auto"):
             setattr(config, name, value)
-        elif given != value and name not in ("run_dir", "resume"):
+        elif given != value and name not in kind.momentary:
             differing.append(f"{name} (there {value!r}, now {given!r})")
     if differing:
         raise RecipeError(

@@ -6,13 +6,14 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 BLUE, ORANGE, GRAY = "#2f5d9e", "#e08e0b", "#8a8a8a"
 
 
-def plot_training(history, start_epoch, title):
+def plot_training(history, start_epoch, title, held_out="test"):
     """Draws accuracy, loss and linearization over the epochs.
 
     Args:
         history: List of dicts, the logs of each epoch.
         start_epoch: Integer, the number of epochs before linearization started.
         title: What stands above.
+        held_out: What the data is called that is not trained on.
 
     Returns:
         A `matplotlib.figure.Figure`.
@@ -29,7 +30,7 @@ def plot_training(history, start_epoch, title):
     )
 
     accuracy.plot(epochs, values("accuracy"), color=GRAY, label="training")
-    accuracy.plot(epochs, values("val_accuracy"), color=BLUE, label="test")
+    accuracy.plot(epochs, values("val_accuracy"), color=BLUE, label=held_out)
     accuracy.set_ylabel("accuracy")
     accuracy.yaxis.set_major_formatter(PercentFormatter(1.0))
     # The first epochs are left out of sight where they would hide the rest.
@@ -38,7 +39,7 @@ def plot_training(history, start_epoch, title):
     accuracy.legend(loc="lower right")
 
     loss.plot(epochs, values("cross_entropy"), color=GRAY, label="training")
-    loss.plot(epochs, values("val_cross_entropy"), color=BLUE, label="test")
+    loss.plot(epochs, values("val_cross_entropy"), color=BLUE, label=held_out)
     loss.set_yscale("log")
     loss.set_ylabel("cross-entropy")
     loss.legend(loc="upper right")
@@ -70,6 +71,41 @@ def plot_training(history, start_epoch, title):
             (start_epoch + 0.5, 0.02),
             xycoords=accuracy.get_xaxis_transform(),
         )
+    return figure
+
+
+def plot_bleu(history, start_epoch, title):
+    """Draws BLEU against the average path length, an epoch a point, while that falls.
+
+    Args:
+        history: List of dicts, the logs of each epoch.
+        start_epoch: Integer, the number of epochs before linearization started.
+        title: What stands above.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
+    figure = Figure(figsize=(7, 4.5), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(title)
+    pressed = history[max(start_epoch - 1, 0) :]
+    lengths, scores = ([logs[key] for logs in pressed] for key in ("path_length", "val_bleu"))
+    axes.plot(lengths, scores, "o-", color=BLUE)
+    for epoch in {0, len(pressed) - 1}:
+        axes.annotate(
+            f"epoch {len(history) - len(pressed) + epoch + 1}",
+            (lengths[epoch], scores[epoch]),
+            (0, 8),
+            textcoords="offset points",
+            ha="center",
+            fontsize=9,
+        )
+    axes.invert_xaxis()
+    axes.set_xlabel("average path length")
+    axes.set_ylabel("BLEU of validation sentences")
+    axes.margins(0.1)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 

@@ -41,8 +41,8 @@ class Run:
         self.history, self.checkpoints, self.seconds = [], [], 0.0
         self.path.mkdir(parents=True, exist_ok=True)
         fields = dataclasses.asdict(config)
-        del fields["run_dir"], fields["resume"]
-        self.write_json("config.json", fields)
+        kept = {name: value for name, value in fields.items() if name not in config.momentary}
+        self.write_json("config.json", kept)
 
     @property
     def epochs(self):

@@ -3,6 +3,7 @@
 import math
 
 import keras
+import numpy as np
 
 
 def compile_classifier(model, optimizer="sgd", from_logits=True):
@@ -36,6 +37,24 @@ def compile_classifier(model, optimizer="sgd", from_logits=True):
             ),
         ],
     )
+
+
+def seeded_epochs(model, seed):
+    """A callback that lets the seed and the epoch decide what dropout draws.
+
+    Weights files do not hold the state of random generators: without this, a run that is resumed
+    would draw what the first epoch drew.
+    """
+    states = [variable for variable in model.variables if "seed_generator" in variable.path]
+
+    def start(epoch, logs=None):
+        rng = np.random.default_rng([seed, epoch])
+        # On torch, dropout draws from the global generator.
+        keras.utils.set_random_seed(int(rng.integers(2**31)))
+        for state in states:
+            state.assign(rng.integers(2**31, size=2))
+
+    return keras.callbacks.LambdaCallback(on_epoch_begin=start)
 
 
 def cosine(progress):

@@ -1,6 +1,7 @@
 """Recipes in processes of their own, as a user starts them."""
 
 import os
+import shlex
 import subprocess
 import sys
 
@@ -15,7 +16,7 @@ def start(recipe, arguments):
     """Starts a recipe, the name of its file, and returns the process."""
     command = [sys.executable, "-W", "error::UserWarning", str(RECIPES / recipe)]
     return subprocess.Popen(
-        [*command, *arguments.split()],
+        [*command, *shlex.split(arguments)],
         env={**os.environ, "KERAS_BACKEND": BACKEND},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

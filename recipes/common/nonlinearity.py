@@ -1,0 +1,69 @@
+"""How nonlinear a network is, for the reports of runs."""
+
+from keras_nladv import nonlinearity_report, path_length
+
+
+class Nonlinearity:
+    """What a network's nonlinearity was when this was made.
+
+    Args:
+        model: A model with `SparsePReLU` layers.
+
+    Attributes:
+        report: What `nonlinearity_report` says.
+        path_length: Float.
+        path_length_unnormalized: Float.
+    """
+
+    def __init__(self, model):
+        self.report = nonlinearity_report(model)
+        self.path_length = path_length(model)
+        self.path_length_unnormalized = path_length(model, normalized=False)
+
+    def summary(self, before):
+        """The entries of summary.json."""
+        return {
+            "path_length_before": before.path_length,
+            "path_length": self.path_length,
+            "path_length_unnormalized": self.path_length_unnormalized,
+            "units": self.report.units,
+            "nonlinear_units": self.report.nonlinear_units,
+            "nonlinear_operations_before": before.report.operations,
+            "nonlinear_operations": self.report.operations,
+            "per_layer": self.report.rows,
+        }
+
+    def rows(self, before):
+        """Rows for `table`."""
+        return [
+            (name, before._shown(form, *path), self._shown(form, *path))
+            for name, form, *path in (
+                ("average path length", "{:.2f}", "path_length"),
+                ("  every path counted once", "{:.2f}", "path_length_unnormalized"),
+                ("nonlinear units", "{:,}", "report", "nonlinear"),
+                ("  of all units", "{:.1%}", "report", "nonlinear_units"),
+                ("nonlinear operations", "{:,}", "report", "operations"),
+            )
+        ]
+
+    def note(self, config):
+        """What to say if no target of the configuration was reached."""
+        targets = (
+            (config.target_path_length, self.path_length),
+            (config.target_nonlinear_units, self.report.nonlinear_units),
+        )
+        if any(target is not None and value <= target for target, value in targets):
+            return ""
+        return "No target was reached: more --epochs or --strength may help.\n\n"
+
+    def _shown(self, form, *path):
+        value = self
+        for name in path:
+            value = getattr(value, name)
+        # Where sizes are free, operations are not known.
+        return "-" if value is None else form.format(value)
+
+
+def table(rows):
+    """Text of rows of three: a name, and what was before and after."""
+    return "\n".join(f"{name:26}{old:>14}{new:>14}" for name, old, new in rows)

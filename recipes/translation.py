@@ -1,0 +1,432 @@
+"""Trains a Transformer to translate, presses its feed-forward units to linear, and follows BLEU.
+
+    python recipes/translation.py --backend jax
+
+First the network is trained as usual. From `--start-epoch` on, `NonlinearitySparsity` presses the
+slopes of its `SparsePReLU` units to 1, where they are linear, until few nonlinear units are left;
+in the epochs that remain the network recovers.
+
+The run directory holds config.json, history.csv, summary.json, report.txt, translations.txt,
+subwords.model, training.png, bleu.png, core.png, the final network model.keras, what `collapse`
+made of it, collapsed.keras, TensorBoard's events in tensorboard/, and what `--resume` needs.
+
+    python recipes/translation.py --run-dir RUN --translate "A man is riding a bike."
+"""
+
+import dataclasses
+import json
+import os
+import time
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from common.config import (
+    Count,
+    LinearizationConfig,
+    Number,
+    RecipeError,
+    Text,
+    plain_errors,
+    read_config,
+    require,
+    show_errors_plainly,
+    show_if_finished,
+)
+from common.numbers import make_numbers
+from common.parallel_text import read_parallel
+from common.subwords import Subwords
+
+
+@dataclasses.dataclass
+class Config(LinearizationConfig):
+    """Train a translator, press its units to linear, and report what that costs in BLEU.
+
+    config.json in the run directory holds every option as it was used.
+    """
+
+    # numbers: the words of numbers, and dates, which need no download; or a folder of parallel
+    # text in the layout of Multi30k: train.en, train.de, val.en, ..., plain or .gz.
+    dataset: str = "numbers"
+    # Language to translate from.
+    source: str = "en"
+    # Language to translate into.
+    target: str = "de"
+    # Numbers are less than this: the greater, the harder.
+    limit: int = 1_000_000
+    # Number of sentences of numbers to train on.
+    sentences: int = 20_000
+    # Number of layers of the encoder, and of the decoder.
+    layers: int = 2
+    # Width of the residual stream.
+    dim: int = 128
+    # Number of attention heads.
+    heads: int = 4
+    # Number of feed-forward units of a layer.
+    ffn_dim: int = 256
+    # Number of subwords, of both languages together. Default: at most 300 for numbers, else at most
+    # 8000; fewer if the text yields no more.
+    vocabulary: Count = None
+    # Sentences of more tokens are not trained on, and translations are not longer. Default: as long
+    # as the longest for numbers, else 64.
+    max_length: Count = None
+    # Share of activations that are dropped in training. Default: 0 for numbers, else 0.1.
+    dropout: Number = None
+    # Share of each label that is spread over all tokens.
+    label_smoothing: float = 0.1
+    # Number of epochs, before and after the start of linearization.
+    epochs: int = 15
+    # The pressure, omega.
+    strength: float = 0.001
+    # Number of beams when sentences are translated; with 1 the best token is taken at each step.
+    beam: int = 1
+    # Number of sentences in a step.
+    batch_size: int = 64
+    # The highest learning rate.
+    learning_rate: float = 0.002
+    # Number of steps in which the learning rate rises.
+    warm_up: int = 400
+    # How the learning rate falls: on a cosine until linearization starts, and again from there to
+    # the end; or with the inverse square root of the step.
+    decay: Literal["cosine", "inverse-sqrt"] = "cosine"
+    # A sentence to translate with the run in --run-dir, which must be finished.
+    translate: Text = None
+    momentary: ClassVar[tuple[str, ...]] = ("run_dir", "resume", "translate")
+
+    def __post_init__(self):
+        if self.dataset != "numbers":
+            self.dataset = os.path.abspath(self.dataset)
+
+    @property
+    def needs_run(self):
+        return self.resume or self.translate is not None
+
+
+# ---- What to do. Nothing is written before all of it is known to be right.
+
+show_errors_plainly()
+config = read_config(Config)
+if config.translate is not None:
+    if not Path(config.run_dir, "summary.json").exists():
+        raise RecipeError(
+            f"--translate needs a finished run in --run-dir. {config.run_dir} holds none."
+        )
+    if not config.translate.strip():
+        raise RecipeError("--translate needs a sentence. Received an empty one.")
+else:
+    show_if_finished(config)
+
+numbers = config.dataset == "numbers"
+if config.dropout is None:
+    config.dropout = 0.0 if numbers else 0.1
+config.complete(config.epochs)
+if config.run_dir is None:
+    config.run_dir = time.strftime("runs/translation-%Y%m%d-%H%M%S")
+require(config, seed=0, epochs=1, start_epoch=0, ramp_epochs=0, batch_size=1, warm_up=0)
+require(config, layers=1, dim=1, heads=1, ffn_dim=1, beam=1, vocabulary=5, max_length=2)
+require(config, strength=0, learning_rate=0, dropout=0, label_smoothing=0)
+require(config, target_path_length=0, target_nonlinear_units=0)
+if config.dim % config.heads:
+    raise RecipeError(
+        f"--dim must be a multiple of --heads. Received: {config.dim} and {config.heads}"
+    )
+for name in ("dropout", "label_smoothing"):
+    if getattr(config, name) >= 1:
+        raise RecipeError(
+            f"--{name.replace('_', '-')} must be less than 1. Received: {getattr(config, name)}"
+        )
+if config.granularity == "element":
+    raise RecipeError(
+        "--granularity element needs sentences of one length. Choose channel or layer."
+    )
+
+subwords_file = Path(config.run_dir, "subwords.model")
+if config.translate is None:
+    if numbers:
+        text = make_numbers(
+            config.source, config.target, config.limit, config.sentences, seed=config.seed
+        )
+    else:
+        text = read_parallel(config.dataset, config.source, config.target)
+    if subwords_file.exists():
+        subwords = Subwords.load(subwords_file, config.vocabulary)
+    else:
+        wanted = config.vocabulary or (300 if numbers else 8000)
+        sentences = (sentence for pair in text.train for sentence in pair)
+        subwords = Subwords.train(sentences, wanted, exactly=config.vocabulary is not None)
+        config.vocabulary = subwords.size
+    encoded = {
+        split: list(zip(*(subwords.encode(side) for side in zip(*getattr(text, split)))))
+        for split in ("train", "val", "test")
+    }
+    if config.max_length is None:
+        longest = max(len(ids) for pairs in encoded.values() for pair in pairs for ids in pair) + 1
+        config.max_length = longest if numbers else 64
+else:
+    subwords = Subwords.load(subwords_file, config.vocabulary)
+
+with plain_errors("keras-hub"):
+    try:
+        import keras_hub  # noqa: F401
+    except ImportError as error:
+        raise RecipeError(
+            f"keras-hub cannot be imported ({error}). `pip install --no-deps keras-hub regex "
+            "tokenizers` installs what is needed here, without TensorFlow."
+        ) from error
+
+import keras
+import numpy as np
+from common.cached_decoding import CachedDecoding
+from common.decoding import Decoding
+from common.nonlinearity import Nonlinearity, table
+from common.plots import plot_bleu, plot_training
+from common.run import Progress, Run, versions
+from common.sentence_batches import SentenceBatches
+from common.smoothed_cross_entropy import SmoothedCrossEntropy
+from common.training import seeded_epochs
+from common.translating import Translations
+from common.translator import translator
+from common.warmed_up import WarmedUp
+
+from keras_nladv import LinearizationSchedule, PathLengthCallback, collapse, core_image
+from keras_nladv.callbacks.event_writer import EventWriter
+
+# Translations are made of so many sentences at once.
+DECODED = 100
+SHOWN = 10
+
+keras.utils.set_random_seed(config.seed)
+with plain_errors("--precision"):
+    keras.config.set_dtype_policy(config.precision)
+
+
+def translated(decoding, sources, batch_size=DECODED):
+    """Translations; of sources that are too long, the beginning is read."""
+    cut = [ids[: config.max_length] for ids in sources]
+    return Translations(decoding, subwords, cut, config.max_length, batch_size)
+
+
+if config.translate is not None:
+    model = keras.models.load_model(Path(config.run_dir, "model.keras"), compile=False)
+    [ids] = subwords.encode([" ".join(config.translate.split())])
+    if len(ids) > config.max_length:
+        raise RecipeError(
+            f"--translate: the sentence has {len(ids)} tokens; {config.max_length} are what the "
+            "run was trained on (--max-length)."
+        )
+    decoding = CachedDecoding(model, config.max_length, config.beam)
+    print(translated(decoding, [ids], 1).texts[0])
+    raise SystemExit
+
+# ---- The network.
+
+train = SentenceBatches(
+    encoded["train"],
+    subwords.start,
+    subwords.end,
+    config.batch_size,
+    config.seed,
+    config.max_length,
+)
+val = SentenceBatches(
+    encoded["val"], subwords.start, subwords.end, config.batch_size, 0, config.max_length
+)
+model = translator(
+    config.vocabulary,
+    config.max_length,
+    layers=config.layers,
+    dim=config.dim,
+    heads=config.heads,
+    ffn_dim=config.ffn_dim,
+    dropout=config.dropout,
+    granularity=config.granularity,
+)
+steps = len(train)
+model.compile(
+    keras.optimizers.Adam(
+        WarmedUp(
+            config.learning_rate,
+            config.warm_up,
+            config.start_epoch * steps,
+            config.epochs * steps,
+            config.decay,
+        ),
+        beta_2=0.98,
+    ),
+    loss=SmoothedCrossEntropy(config.label_smoothing),
+    weighted_metrics=[
+        keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
+        keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="cross_entropy"),
+    ],
+)
+before = Nonlinearity(model)
+
+# ---- The run.
+
+run = Run(config)
+run.save("subwords.model", subwords.save)
+run.restore(model)
+notes = [
+    note
+    for note in (
+        text.note,
+        train.left_out
+        and f"{train.left_out:,} pairs of train have "
+        f"more than {config.max_length} tokens and were left out",
+    )
+    if note
+]
+print(
+    f"data     {text.name}, {config.source} to {config.target}: {len(text.train):,} pairs to train "
+    f"on, {len(text.val):,} for validation, {len(text.test):,} to test; {config.vocabulary:,} "
+    f"subwords\n"
+    + "".join(f"         {note}\n" for note in notes)
+    + f"network  {config.layers} + {config.layers} layers, {model.count_params():,} parameters, "
+    f"{before.report.units:,} nonlinear units, average path length {before.path_length:.2f}\n"
+    f"backend  {config.backend}, {config.precision}\n"
+    f"output   {run.path}\n"
+)
+decoding = CachedDecoding(model, config.max_length, config.beam)
+greedy = decoding if config.beam == 1 else CachedDecoding(model, config.max_length)
+sources, references = zip(*text.test)
+test_sources = [source for source, _ in encoded["test"]]
+# Those that are watched in every epoch.
+watched = slice(2 * DECODED)
+
+
+def follow(epoch, logs):
+    """BLEU after each epoch, and all of the test set where linearization starts."""
+    found = translated(greedy, [source for source, _ in encoded["val"]][watched])
+    scores = found.scores([target for _, target in text.val][watched])
+    logs["val_bleu"], logs["val_exact_match"] = scores["bleu"], scores["exact_match"]
+    if epoch + 1 == config.start_epoch:
+        found = translated(decoding, test_sources)
+        run.write_json("before.json", {**found.scores(references), "texts": found.texts})
+
+
+model.fit(
+    train,
+    epochs=config.epochs,
+    initial_epoch=run.epochs,
+    shuffle=False,  # The batches are shuffled.
+    validation_data=val,
+    verbose=0,
+    callbacks=[
+        train.epochs(),
+        seeded_epochs(model, config.seed),
+        LinearizationSchedule(
+            config.strength,
+            start_epoch=config.start_epoch,
+            ramp_epochs=config.ramp_epochs,
+            target_path_length=config.target_path_length,
+            target_nonlinear_units=config.target_nonlinear_units,
+        ),
+        keras.callbacks.LambdaCallback(on_epoch_end=follow),
+        PathLengthCallback(run.path / "tensorboard"),
+        Progress(
+            run,
+            {
+                "cross_entropy": ("loss", "{:.4f}"),
+                "val_accuracy": ("val tokens", "{:.2%}"),
+                "val_exact_match": ("val exact", "{:.1%}"),
+                "val_bleu": ("val BLEU", "{:.1f}"),
+                "path_length": ("path length", "{:.2f}"),
+                "nonlinear_units": ("nonlinear", "{:.1%}"),
+                "omega": ("omega", "{:.2g}"),
+            },
+        ),
+    ],
+)
+
+# ---- The results.
+
+after = Nonlinearity(model)
+file = run.path / "before.json"
+old = json.loads(file.read_text()) if file.exists() else None
+found = translated(decoding, test_sources)
+new = found.scores(references)
+
+# What `collapse` makes of it reads all tokens at each step; so does what it is compared with.
+collapsed = collapse(model, size=config.max_length)
+plain = [Decoding(each, config.max_length, config.beam) for each in (model, collapsed)]
+collapsed_scores = translated(plain[1], test_sources).scores(references)
+sample = test_sources[:DECODED]
+translated(plain[0], sample)
+seconds = np.array([[translated(each, sample).seconds for each in plain] for _ in range(5)])
+
+summary = {
+    **{f"{key}_before": old and old[key] for key in ("bleu", "chrf", "exact_match")},
+    **{f"{key}_after": new[key] for key in ("bleu", "chrf", "exact_match")},
+    "signature": new["signature"],
+    "val_token_accuracy": run.history[-1]["val_accuracy"],
+    **after.summary(before),
+    "translations_per_second": len(test_sources) / found.seconds,
+    "bleu_collapsed": collapsed_scores["bleu"],
+    "parameters": model.count_params(),
+    "parameters_collapsed": collapsed.count_params(),
+    "collapsed_times_as_fast": float(np.median(seconds[:, 0] / seconds[:, 1])),
+    "dataset": config.dataset,
+    "source": config.source,
+    "target": config.target,
+    "vocabulary": config.vocabulary,
+    "backend": config.backend,
+    "epochs": config.epochs,
+    "seed": config.seed,
+    "seconds": run.seconds,
+    "versions": versions(),
+}
+
+
+def row(name, form, key):
+    return name, "-" if old is None else form.format(old[key]), form.format(new[key])
+
+
+title = (
+    f"{text.name} {config.source}-{config.target}, {config.backend}, seed {config.seed}, "
+    f"{config.epochs} epochs in {run.seconds:.0f} s"
+)
+rows = [
+    ("", "before", "after"),
+    row("test BLEU", "{:.2f}", "bleu"),
+    row("     chrF", "{:.2f}", "chrf"),
+    row("     exactly right", "{:.2%}", "exact_match"),
+    *after.rows(before),
+]
+order = np.random.default_rng(config.seed).permutation(len(sources))[:SHOWN]
+shown = [
+    (sources[i], references[i], old["texts"][i] if old else "-", found.texts[i]) for i in order
+]
+examples = "\n\n".join(
+    f"source     {source}\nreference  {reference}\nbefore     {one}\nafter      {two}"
+    for source, reference, one, two in shown
+)
+report = (
+    f"{after.report}\n\n{title}\n\n{table(rows)}\n\n"
+    f"sacrebleu: {new['signature']}\n"
+    f"{summary['translations_per_second']:.1f} translations a second, beam {config.beam}, in "
+    f"batches of {DECODED}\n"
+    f"collapsed: {summary['parameters']:,} -> {summary['parameters_collapsed']:,} parameters, "
+    f"BLEU {new['bleu']:.2f} -> {summary['bleu_collapsed']:.2f}, "
+    f"{summary['collapsed_times_as_fast']:.2f} times as fast where nothing is cached\n\n"
+    f"{examples}\n\n{after.note(config)}Everything is in {run.path}\n"
+)
+events = EventWriter(run.path / "tensorboard" / "translations", config.epochs)
+lines = ["| source | reference | before | after |", "| --- | --- | --- | --- |"]
+lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |" for cells in shown]
+events.write(config.epochs, {}, {}, {}, {"translations": "\n".join(lines)})
+events.close()
+run.write(
+    "translations.txt",
+    "\n".join("\t".join(cells) for cells in zip(sources, references, found.texts)) + "\n",
+)
+run.save("core.png", core_image(model).save)
+run.save(
+    "training.png", plot_training(run.history, config.start_epoch, title, "validation").savefig
+)
+run.save("bleu.png", plot_bleu(run.history, config.start_epoch, title).savefig)
+# It shall load without the loss and the schedule of this recipe.
+model.compiled = False
+run.save("model.keras", model.save)
+run.save("collapsed.keras", collapsed.save)
+run.write("report.txt", report)
+run.write_json("summary.json", summary)
+print(f"\n{report}")
