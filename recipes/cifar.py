@@ -108,9 +108,15 @@ from common.convnets import convnet
 from common.nonlinearity import Nonlinearity, table
 from common.plots import plot_training
 from common.run import Progress, Run, versions
-from common.training import compile_classifier, cosine, even_batch_size, standardization
+from common.training import (
+    compile_classifier,
+    cosine,
+    even_batch_size,
+    linearization,
+    standardization,
+)
 
-from keras_nladv import LinearizationSchedule, PathLengthCallback, core_image
+from keras_nladv import PathLengthCallback, core_image
 
 keras.utils.set_random_seed(config.seed)
 with plain_errors("--precision"):
@@ -173,13 +179,7 @@ model.fit(
     callbacks=[
         batches.epochs(),
         keras.callbacks.LearningRateScheduler(learning_rate),
-        LinearizationSchedule(
-            config.strength,
-            start_epoch=config.start_epoch,
-            ramp_epochs=config.ramp_epochs,
-            target_path_length=config.target_path_length,
-            target_nonlinear_units=config.target_nonlinear_units,
-        ),
+        linearization(config),
         PathLengthCallback(run.path / "tensorboard"),
         Progress(
             run,

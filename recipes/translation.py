@@ -75,6 +75,8 @@ class Config(LinearizationConfig):
     label_smoothing: float = 0.1
     # Number of epochs, before and after the start of linearization.
     epochs: int = 15
+    # Number of epochs before linearization starts. Default: half of all.
+    start_epoch: Count = None
     # The pressure, omega.
     strength: float = 0.001
     # Number of beams when sentences are translated; with 1 the best token is taken at each step.
@@ -118,6 +120,8 @@ else:
 numbers = config.dataset == "numbers"
 if config.dropout is None:
     config.dropout = 0.0 if numbers else 0.1
+if config.start_epoch is None:
+    config.start_epoch = config.epochs // 2
 config.complete(config.epochs)
 if config.run_dir is None:
     config.run_dir = time.strftime("runs/translation-%Y%m%d-%H%M%S")
@@ -182,12 +186,12 @@ from common.plots import plot_bleu, plot_training
 from common.run import Progress, Run, versions
 from common.sentence_batches import SentenceBatches
 from common.smoothed_cross_entropy import SmoothedCrossEntropy
-from common.training import seeded_epochs
+from common.training import linearization, seeded_epochs
 from common.translating import Translations
 from common.translator import translator
 from common.warmed_up import WarmedUp
 
-from keras_nladv import LinearizationSchedule, PathLengthCallback, collapse, core_image
+from keras_nladv import PathLengthCallback, collapse, core_image
 from keras_nladv.callbacks.event_writer import EventWriter
 
 # Translations are made of so many sentences at once.
@@ -313,13 +317,7 @@ model.fit(
     callbacks=[
         train.epochs(),
         seeded_epochs(model, config.seed),
-        LinearizationSchedule(
-            config.strength,
-            start_epoch=config.start_epoch,
-            ramp_epochs=config.ramp_epochs,
-            target_path_length=config.target_path_length,
-            target_nonlinear_units=config.target_nonlinear_units,
-        ),
+        linearization(config),
         keras.callbacks.LambdaCallback(on_epoch_end=follow),
         PathLengthCallback(run.path / "tensorboard"),
         Progress(

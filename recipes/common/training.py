@@ -5,6 +5,8 @@ import math
 import keras
 import numpy as np
 
+from keras_nladv import LinearizationSchedule
+
 
 def compile_classifier(model, optimizer="sgd", from_logits=True):
     """Compiles a model that is to be trained on images and their classes.
@@ -36,6 +38,17 @@ def compile_classifier(model, optimizer="sgd", from_logits=True):
                 from_logits=from_logits, name="cross_entropy"
             ),
         ],
+    )
+
+
+def linearization(config):
+    """The `LinearizationSchedule` of a `LinearizationConfig` that is complete."""
+    return LinearizationSchedule(
+        config.strength,
+        start_epoch=config.start_epoch,
+        ramp_epochs=config.ramp_epochs,
+        target_path_length=config.target_path_length,
+        target_nonlinear_units=config.target_nonlinear_units,
     )
 
 
