@@ -126,7 +126,9 @@ config.complete(config.epochs)
 if config.run_dir is None:
     config.run_dir = time.strftime("runs/translation-%Y%m%d-%H%M%S")
 require(config, seed=0, epochs=1, start_epoch=0, ramp_epochs=0, batch_size=1, warm_up=0)
-require(config, layers=1, dim=1, heads=1, ffn_dim=1, beam=1, vocabulary=5, max_length=2)
+require(
+    config, sentences=1, layers=1, dim=1, heads=1, ffn_dim=1, beam=1, vocabulary=5, max_length=2
+)
 require(config, strength=0, learning_rate=0, dropout=0, label_smoothing=0)
 require(config, target_path_length=0, target_nonlinear_units=0)
 if config.dim % config.heads:
@@ -168,14 +170,13 @@ if config.translate is None:
 else:
     subwords = Subwords.load(subwords_file, config.vocabulary)
 
-with plain_errors("keras-hub"):
-    try:
-        import keras_hub  # noqa: F401
-    except ImportError as error:
-        raise RecipeError(
-            f"keras-hub cannot be imported ({error}). `pip install --no-deps keras-hub regex "
-            "tokenizers` installs what is needed here, without TensorFlow."
-        ) from error
+try:
+    import keras_hub  # noqa: F401
+except ImportError as error:
+    raise RecipeError(
+        f"keras-hub cannot be imported ({error}). What is needed here, without TensorFlow, "
+        "installs with `pip install --no-deps keras-hub regex tokenizers`."
+    ) from error
 
 import keras
 import numpy as np

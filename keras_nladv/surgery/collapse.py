@@ -69,7 +69,8 @@ def collapse(
         batch_size: See `collapse_plan`; not used with `plan`.
         size: What unknown sizes are taken for, in costs and in the comparison.
         tolerance: The largest difference of outputs that is accepted, relative to the largest
-            output. Default: 1e-4 in float32, 1e-9 in float64, 2e-2 in half precision.
+            output. Default: 1e-4 in float32, 1e-9 in float64, 2e-2 if a layer computes in half
+            precision.
 
     Returns:
         A Functional model.

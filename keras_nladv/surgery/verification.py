@@ -22,9 +22,13 @@ def verify(model, other, tolerance, size):
     rng = np.random.default_rng(0)
     free = any(None in tensor.shape[1:] for tensor in model.inputs)
     compared = 0
-    normalizes = any(
-        isinstance(layer, keras.layers.BatchNormalization) for layer in private.sublayers(model)
-    )
+    layers = [each for each in private.sublayers(model) if not private.is_functional(each)]
+    dtypes = {layer.compute_dtype for layer in layers}
+    if any(isinstance(layer, keras.layers.BatchNormalization) for layer in layers):
+        # It computes in this dtype, which on torch is float32 for float64, too.
+        dtypes |= {keras.backend.result_type(dtype, "float32") for dtype in dtypes}
+    if tolerance is None:
+        tolerance = max(TOLERANCES.get(dtype, 0.0) for dtype in dtypes)
     for each in (size, size + 1, size // 2 + 3, 8) if free else (size,):
         inputs = _random(structure, rng, each)
         try:
@@ -33,7 +37,7 @@ def verify(model, other, tolerance, size):
             failure = error
             continue
         compared += 1
-        _compare(expected, other(inputs, training=False), tolerance, normalizes)
+        _compare(expected, other(inputs, training=False), tolerance)
     if not compared:
         raise ValueError(
             f"Model '{model.name}' could not be run on random inputs to compare the collapsed one "
@@ -57,7 +61,7 @@ def _random(structure, rng, size):
     return keras.tree.map_structure(draw, structure)
 
 
-def _compare(expected, received, tolerance, normalizes):
+def _compare(expected, received, tolerance):
     for right, other in zip(*map(keras.tree.flatten, (expected, received)), strict=True):
         dtype = keras.backend.standardize_dtype(right.dtype)
         right, other = (
@@ -68,14 +72,10 @@ def _compare(expected, received, tolerance, normalizes):
         )
         largest = np.abs(right).max(initial=0.0)
         difference = np.abs(right - other).max(initial=0.0) / (largest or 1.0)
-        # Batch normalization computes in this dtype, which on torch is float32 for float64, too.
-        precision = keras.backend.result_type(dtype, "float32") if normalizes else dtype
-        default = max(TOLERANCES.get(each, 0.0) for each in (dtype, precision))
-        accepted = default if tolerance is None else tolerance
-        if not difference <= accepted:
+        if not difference <= tolerance:
             raise ValueError(
                 f"The collapsed model's outputs differ by {difference:.2g} of the largest, more "
-                f"than `tolerance`={accepted:.2g}. Nothing is returned. If the model's numbers are "
-                "large inside, a larger `tolerance` may be right; else this is an error of "
+                f"than `tolerance`={tolerance:.2g}. Nothing is returned. If the model's numbers "
+                "are large inside, a larger `tolerance` may be right; else this is an error of "
                 "`collapse`, please report it."
             )

@@ -313,6 +313,18 @@ def test_float64():
         keras.config.set_dtype_policy("float32")
 
 
+def test_half_precision_inside():
+    """What half precision rounds is no error of `collapse`, also where outputs are float32."""
+    inputs = keras.Input((16,))
+    x = layers.Dense(64, dtype="mixed_bfloat16")(inputs)
+    x = SparsePReLU(alpha_initializer="ones", dtype="mixed_bfloat16")(x)
+    x = layers.Dense(64, dtype="mixed_bfloat16")(x)
+    model = keras.Model(inputs, layers.Dense(4, dtype="float32")(layers.Softmax()(x)))
+    collapsed = collapse(model, cost="macs")
+    assert kinds(collapsed) == ["Dense", "Softmax", "Dense"]
+    assert 1e-6 < difference(model, collapsed, (5, 16)) < 2e-2
+
+
 def test_time_decides(capsys):
     model = keras.Sequential(
         [
