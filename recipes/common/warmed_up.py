@@ -29,7 +29,9 @@ class WarmedUp(keras.optimizers.schedules.LearningRateSchedule):
         else:
             later = step >= self.start
             since = ops.where(later, step - self.start, step)
-            steps = ops.where(later, max(self.end - self.start, 1), max(self.start, 1))
+            # As floats: TensorFlow does not divide by integers.
+            first, second = (float(max(n, 1)) for n in (self.start, self.end - self.start))
+            steps = ops.where(later, second, first)
             fallen = 0.5 * (1 + ops.cos(math.pi * ops.minimum(1.0, since / steps)))
         return self.peak * warm * fallen
 
