@@ -29,9 +29,12 @@ def extremum(call):
     if len(call.carrying) > 1:
         return merges(call)
     (channels,) = call.carrying
-    bounds = next(np.asarray(x) for x in call.args if not isinstance(x, Channels))
-    slopes = (np.abs(bounds) >= np.finfo("float32").max).astype("float64")
-    name = type(call.operation).__name__.lower()
+    name, slopes = type(call.operation).__name__.lower(), None
+    (bounds,) = (x for x in call.arguments.values() if x is not channels)
+    if not isinstance(bounds, Channels):
+        end = np.finfo("float32").max
+        beyond = np.less_equal(bounds, -end) if "max" in name else np.greater_equal(bounds, end)
+        slopes = beyond.astype("float64")
     return fixed_activation(call, channels, name, slopes)
 
 
