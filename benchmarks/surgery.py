@@ -15,8 +15,8 @@ import numpy as np
 import keras_nladv
 from keras_nladv.surgery.costs import rounds_by_turns
 
-part = sys.argv[1] if len(sys.argv) > 1 else "inverted"
 NETWORKS = ("ResNet-20", "ResNet-56", "VGG16", "MobileNetV2", "EfficientNetB0", "ViT")
+part = sys.argv[1] if len(sys.argv) > 1 else "inverted"
 batch_size = int(sys.argv[2]) if len(sys.argv) > 2 else 32
 layers = keras.layers
 rng = np.random.default_rng(0)

@@ -107,7 +107,7 @@ from common.batches import Batches
 from common.convnets import convnet
 from common.nonlinearity import Nonlinearity, table
 from common.plots import plot_training
-from common.run import Progress, Run, versions
+from common.run import LINEARIZATION, Progress, Run, versions
 from common.training import (
     compile_classifier,
     cosine,
@@ -187,9 +187,7 @@ model.fit(
                 "cross_entropy": ("loss", "{:.4f}"),
                 "accuracy": ("accuracy", "{:.2%}"),
                 "val_accuracy": ("test", "{:.2%}"),
-                "path_length": ("path length", "{:.2f}"),
-                "nonlinear_units": ("nonlinear", "{:.1%}"),
-                "omega": ("omega", "{:.2g}"),
+                **LINEARIZATION,
             },
         ),
     ],

@@ -176,7 +176,7 @@ from common.convnets import convnet
 from common.costs import macs, milliseconds_by_turns
 from common.linearization import StopAtBudget, linearize, random_channels, ranked_by_entropy
 from common.plots import plot_pareto
-from common.run import Progress, Run, versions
+from common.run import LINEARIZATION, Progress, Run, versions
 from common.training import compile_classifier, cosine, even_batch_size, standardization
 
 from keras_nladv import (
@@ -398,11 +398,7 @@ for number, (method, budget) in enumerate(wanted, start=1):
             schedule,
             PathLengthCallback(),
         ],
-        {
-            "path_length": ("path length", "{:.2f}"),
-            "nonlinear_units": ("nonlinear", "{:.1%}"),
-            "omega": ("omega", "{:.2g}"),
-        },
+        LINEARIZATION,
     )
     rows.append(described(method, budget, model, merged(name, model)))
     run.write_json("points.json", rows)

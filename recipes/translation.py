@@ -100,7 +100,7 @@ class Config(LinearizationConfig):
 
     @property
     def needs_run(self):
-        return self.resume or self.translate is not None
+        return super().needs_run or (None if self.translate is None else "--translate")
 
 
 # ---- What to do. Nothing is written before all of it is known to be right.
@@ -171,7 +171,7 @@ else:
     subwords = Subwords.load(subwords_file, config.vocabulary)
 
 try:
-    import keras_hub  # noqa: F401
+    from common.translator import translator
 except ImportError as error:
     raise RecipeError(
         f"keras-hub cannot be imported ({error}). What is needed here, without TensorFlow, "
@@ -181,15 +181,15 @@ except ImportError as error:
 import keras
 import numpy as np
 from common.cached_decoding import CachedDecoding
+from common.costs import milliseconds_by_turns
 from common.decoding import Decoding
 from common.nonlinearity import Nonlinearity, table
 from common.plots import plot_bleu, plot_training
-from common.run import Progress, Run, versions
-from common.sentence_batches import SentenceBatches
+from common.run import LINEARIZATION, Progress, Run, versions
+from common.sentence_batches import SentenceBatches, padded
 from common.smoothed_cross_entropy import SmoothedCrossEntropy
 from common.training import linearization, seeded_epochs
 from common.translating import Translations
-from common.translator import translator
 from common.warmed_up import WarmedUp
 
 from keras_nladv import PathLengthCallback, collapse, core_image
@@ -205,9 +205,7 @@ with plain_errors("--precision"):
 
 
 def translated(decoding, sources, batch_size=DECODED):
-    """Translations; of sources that are too long, the beginning is read."""
-    cut = [ids[: config.max_length] for ids in sources]
-    return Translations(decoding, subwords, cut, config.max_length, batch_size)
+    return Translations(decoding, subwords, sources, config.max_length, batch_size)
 
 
 if config.translate is not None:
@@ -294,14 +292,14 @@ decoding = CachedDecoding(model, config.max_length, config.beam)
 greedy = decoding if config.beam == 1 else CachedDecoding(model, config.max_length)
 sources, references = zip(*text.test)
 test_sources = [source for source, _ in encoded["test"]]
-# Those that are watched in every epoch.
-watched = slice(2 * DECODED)
+# What is watched in every epoch.
+watched_sources = [source for source, _ in encoded["val"][: 2 * DECODED]]
+watched_references = [target for _, target in text.val[: 2 * DECODED]]
 
 
 def follow(epoch, logs):
     """BLEU after each epoch, and all of the test set where linearization starts."""
-    found = translated(greedy, [source for source, _ in encoded["val"]][watched])
-    scores = found.scores([target for _, target in text.val][watched])
+    scores = translated(greedy, watched_sources).scores(watched_references)
     logs["val_bleu"], logs["val_exact_match"] = scores["bleu"], scores["exact_match"]
     if epoch + 1 == config.start_epoch:
         found = translated(decoding, test_sources)
@@ -328,9 +326,7 @@ model.fit(
                 "val_accuracy": ("val tokens", "{:.2%}"),
                 "val_exact_match": ("val exact", "{:.1%}"),
                 "val_bleu": ("val BLEU", "{:.1f}"),
-                "path_length": ("path length", "{:.2f}"),
-                "nonlinear_units": ("nonlinear", "{:.1%}"),
-                "omega": ("omega", "{:.2g}"),
+                **LINEARIZATION,
             },
         ),
     ],
@@ -348,9 +344,8 @@ new = found.scores(references)
 collapsed = collapse(model, size=config.max_length)
 plain = [Decoding(each, config.max_length, config.beam) for each in (model, collapsed)]
 collapsed_scores = translated(plain[1], test_sources).scores(references)
-sample = test_sources[:DECODED]
-translated(plain[0], sample)
-seconds = np.array([[translated(each, sample).seconds for each in plain] for _ in range(5)])
+sample = [ids[: config.max_length] for ids in test_sources[:DECODED]]
+times = milliseconds_by_turns(plain, padded(sample, config.max_length), rounds=9)
 
 summary = {
     **{f"{key}_before": old and old[key] for key in ("bleu", "chrf", "exact_match")},
@@ -362,7 +357,7 @@ summary = {
     "bleu_collapsed": collapsed_scores["bleu"],
     "parameters": model.count_params(),
     "parameters_collapsed": collapsed.count_params(),
-    "collapsed_times_as_fast": float(np.median(seconds[:, 0] / seconds[:, 1])),
+    "collapsed_times_as_fast": float(np.median(times[:, 0] / times[:, 1])),
     "dataset": config.dataset,
     "source": config.source,
     "target": config.target,

@@ -73,9 +73,9 @@ class RunConfig:
     momentary: ClassVar[tuple[str, ...]] = ("run_dir", "resume")
 
     @property
-    def needs_run(self) -> bool:
-        """Whether the run directory is to hold a run already."""
-        return self.resume
+    def needs_run(self) -> str | None:
+        """The option that wants a run in the run directory, if there is one."""
+        return "--resume" if self.resume else None
 
 
 @dataclasses.dataclass
@@ -139,10 +139,10 @@ def read_config(kind: type[Config]) -> Config:
             raise RecipeError(
                 f"--run-dir {path} is neither empty nor the directory of a run. Choose another."
             )
-        elif config.needs_run:
+        elif config.resume:
             print(f"{path} holds no run yet: starting from the beginning.")
     elif config.needs_run:
-        raise RecipeError("--resume needs the directory of the run: add --run-dir DIR.")
+        raise RecipeError(f"{config.needs_run} needs the directory of the run: add --run-dir DIR.")
     config.backend = choose_backend(config.backend)
     return config
 

@@ -14,7 +14,7 @@ KERNELS = (
     *(layers.Conv1D, layers.Conv2D, layers.Conv3D),
     *(layers.DepthwiseConv1D, layers.DepthwiseConv2D),
 )
-WARM_UP, ROUNDS = 5, 41
+WARM_UP = 5
 
 
 def macs(model):
@@ -36,12 +36,13 @@ def macs(model):
     return total
 
 
-def milliseconds_by_turns(models, inputs):
+def milliseconds_by_turns(models, inputs, rounds=41):
     """Runs models by turns on a batch, so that what else the machine does hits all of them.
 
     Args:
         models: List of Keras models.
         inputs: Array, a batch.
+        rounds: Integer.
 
     Returns:
         Array of shape (rounds, models).
@@ -49,10 +50,10 @@ def milliseconds_by_turns(models, inputs):
     for model in models:
         for _ in range(WARM_UP):
             model.predict_on_batch(inputs)
-    rounds = np.empty((ROUNDS, len(models)))
-    for row in rounds:
+    milliseconds = np.empty((rounds, len(models)))
+    for row in milliseconds:
         for i, model in enumerate(models):
             start = time.perf_counter()
             model.predict_on_batch(inputs)
             row[i] = 1e3 * (time.perf_counter() - start)
-    return rounds
+    return milliseconds

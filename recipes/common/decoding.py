@@ -2,7 +2,7 @@ import keras
 import keras_hub
 from keras import ops
 
-START, END = 2, 3
+from common.subwords import Subwords
 
 
 class Decoding(keras.Model):
@@ -25,7 +25,7 @@ class Decoding(keras.Model):
         self.sampler = samplers.GreedySampler() if beam == 1 else samplers.BeamSampler(beam)
 
     def call(self, source):
-        start = ops.full_like(source[:, :1], START)
+        start = ops.full_like(source[:, :1], Subwords.start)
         prompt = ops.concatenate([start, ops.tile(start * 0, (1, self.length - 1))], axis=1)
         known, cache = self.begin(source, start)
         # The sampler repeats the cache for the beams, and keeps it in their order.
@@ -33,13 +33,13 @@ class Decoding(keras.Model):
 
         def following(prompt, cache, index):
             logits, cache = self.advance(prompt, index - 1, known, cache)
-            ended = ops.any(ops.equal(prompt, END), axis=1, keepdims=True)
+            ended = ops.any(ops.equal(prompt, Subwords.end), axis=1, keepdims=True)
             # Behind the end there is padding, and no beam gains or loses by it.
             padding = ops.where(ops.arange(logits.shape[-1]) == 0, 0.0, -1e9)
             return ops.where(ended, padding, logits), None, cache
 
         return self.sampler(
-            following, prompt, cache=cache, index=1, stop_token_ids=[END], model=self
+            following, prompt, cache=cache, index=1, stop_token_ids=[Subwords.end], model=self
         )
 
     def begin(self, source, start):

@@ -35,16 +35,21 @@ class Nonlinearity:
 
     def rows(self, before):
         """Rows for `table`."""
-        return [
-            (name, before._shown(form, *path), self._shown(form, *path))
-            for name, form, *path in (
-                ("average path length", "{:.2f}", "path_length"),
-                ("  every path counted once", "{:.2f}", "path_length_unnormalized"),
-                ("nonlinear units", "{:,}", "report", "nonlinear"),
-                ("  of all units", "{:.1%}", "report", "nonlinear_units"),
-                ("nonlinear operations", "{:,}", "report", "operations"),
-            )
-        ]
+        now = self.figures()
+        return [(name, shown, now[name]) for name, shown in before.figures().items()]
+
+    def figures(self):
+        """What is shown, by name."""
+        report = self.report
+        # Where sizes are free, operations are not known.
+        operations = "-" if report.operations is None else f"{report.operations:,}"
+        return {
+            "average path length": f"{self.path_length:.2f}",
+            "  every path counted once": f"{self.path_length_unnormalized:.2f}",
+            "nonlinear units": f"{report.nonlinear:,}",
+            "  of all units": f"{report.nonlinear_units:.1%}",
+            "nonlinear operations": operations,
+        }
 
     def note(self, config):
         """What to say if no target of the configuration was reached."""
@@ -55,13 +60,6 @@ class Nonlinearity:
         if any(target is not None and value <= target for target, value in targets):
             return ""
         return "No target was reached: more --epochs or --strength may help.\n\n"
-
-    def _shown(self, form, *path):
-        value = self
-        for name in path:
-            value = getattr(value, name)
-        # Where sizes are free, operations are not known.
-        return "-" if value is None else form.format(value)
 
 
 def table(rows):

@@ -130,6 +130,14 @@ class Run:
         return file.exists() and _digest(file) == checkpoint["sha256"]
 
 
+# What `Progress` shows of linearization.
+LINEARIZATION = {
+    "path_length": ("path length", "{:.2f}"),
+    "nonlinear_units": ("nonlinear", "{:.1%}"),
+    "omega": ("omega", "{:.2g}"),
+}
+
+
 class Progress(keras.callbacks.Callback):
     """Shows progress, commits each epoch to the run directory, and stops when the loss diverges.
 

@@ -25,7 +25,7 @@ class SeededBatches(keras.utils.PyDataset):
         self.draw(np.random.default_rng([self.seed, epoch]))
 
     def draw(self, rng):
-        """Draws the order of an epoch."""
+        """Draws the order of an epoch; how, a subclass says."""
         raise NotImplementedError
 
     def epochs(self):

@@ -15,7 +15,7 @@ class Translations:
         decoding: A `Decoding`.
         subwords: The `Subwords`.
         sources: List of lists, the ids of the sentences.
-        length: Integer, the number of tokens of a source at most.
+        length: Integer. Of a source with more tokens, these are read.
         batch_size: Integer.
 
     Attributes:
@@ -26,7 +26,7 @@ class Translations:
     def __init__(self, decoding, subwords, sources, length, batch_size):
         # One size for all batches: backends compile for each.
         count = -(-len(sources) // batch_size) * batch_size
-        ids = padded([sources[i % len(sources)] for i in range(count)], length)
+        ids = padded([sources[i % len(sources)][:length] for i in range(count)], length)
         start = time.perf_counter()
         rows = [
             decoding.predict_on_batch(ids[first : first + batch_size])

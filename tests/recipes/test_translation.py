@@ -141,7 +141,7 @@ def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, folder, tmp_p
         ("--limit 100", "--limit must be more than"),
         ("--dataset nowhere", "there is no folder"),
         ("--translate hello --run-dir nowhere", "needs a finished run in --run-dir"),
-        ("--translate hello", "needs the directory of the run"),
+        ("--translate hello", "--translate needs the directory of the run"),
     ],
 )
 def test_bad_arguments(arguments, message, tmp_path, monkeypatch):
