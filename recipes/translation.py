@@ -193,7 +193,7 @@ from common.translating import Translations
 from common.warmed_up import WarmedUp
 
 from keras_nladv import PathLengthCallback, collapse, core_image
-from keras_nladv.callbacks.event_writer import EventWriter
+from keras_nladv.event_writer import EventWriter
 
 # Translations are made of so many sentences at once.
 DECODED = 100

@@ -61,7 +61,7 @@ class PathLengthCallback(keras.callbacks.Callback):
                 )
             # What these need is not installed with every keras_nladv.
             from keras_nladv.callbacks.core_drawing import draw_core
-            from keras_nladv.callbacks.event_writer import EventWriter
+            from keras_nladv.event_writer import EventWriter
 
             self._log_dir = os.fspath(log_dir)
             self._draw_core, self._EventWriter = draw_core, EventWriter

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_nladv.graph import private
+from keras_nladv import private
 from keras_nladv.graph.path_graph import PathGraph
 from keras_nladv.table import format_table
 

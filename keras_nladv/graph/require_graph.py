@@ -1,6 +1,6 @@
 import keras
 
-from keras_nladv.graph import private
+from keras_nladv import private
 
 
 def require_graph(model):

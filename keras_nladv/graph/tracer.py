@@ -3,7 +3,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 
-from keras_nladv.graph import private
+from keras_nladv import private
 from keras_nladv.graph.call import Call
 from keras_nladv.graph.channel_graph import ChannelGraph
 from keras_nladv.graph.channels import Channels

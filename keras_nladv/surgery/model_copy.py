@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_nladv.graph import private
+from keras_nladv import private
 
 
 class ModelCopy:

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_nladv.graph import private
+from keras_nladv import private
 from keras_nladv.graph.rules import find_rule
 
 

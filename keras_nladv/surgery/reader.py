@@ -5,7 +5,7 @@ from collections import Counter
 import keras
 import numpy as np
 
-from keras_nladv.graph import private
+from keras_nladv import private
 from keras_nladv.layers.sparse_prelu import SparsePReLU
 from keras_nladv.surgery.linear_layers import CONVOLUTIONS, DEPTHWISE, PADDINGS
 from keras_nladv.surgery.linear_map import LinearMap, same_pads

@@ -1,6 +1,6 @@
 import keras
 
-from keras_nladv.graph import private
+from keras_nladv import private
 from keras_nladv.graph.rules import find_rule
 from keras_nladv.layers.sparse_prelu import SparsePReLU
 from keras_nladv.surgery import linear_layers

@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 
-from keras_nladv.graph import private
+from keras_nladv import private
 
 TOLERANCES = {"float64": 1e-9, "float32": 1e-4, "float16": 2e-2, "bfloat16": 2e-2}
 

@@ -3,8 +3,7 @@
 import keras
 import numpy as np
 
-from keras_nladv import SparsePReLU, path_length, sparsify
-from keras_nladv.graph import private
+from keras_nladv import SparsePReLU, path_length, private, sparsify
 
 
 def arrays(model, data, training=False, compiled=False):
