@@ -44,8 +44,12 @@ class Config(LinearizationConfig):
     # an .npz file with x_train, y_train, x_test and y_test, or auto: cifar10 if it can be had,
     # else the digits.
     dataset: str = "auto"
-    # resnet20, resnet32, resnet56, resnet110, or another depth 6n + 2; plain20, ...: the same
-    # without shortcuts; mobilenet: a small network of inverted residuals.
+    # Number of images to train on, drawn at random, always the same. Default: all.
+    train_images: Count = None
+    # The mean over so many by so many pixels makes one.
+    shrink: int = 1
+    # resnet20, resnet32, resnet56, resnet110, or another depth 6n + 2; plain20, or any depth: the
+    # same without shortcuts; mobilenet: a small network of inverted residuals.
     model: str = "resnet20"
     # Factor of all numbers of channels.
     width: float = 1.0
@@ -61,6 +65,8 @@ class Config(LinearizationConfig):
     # The highest learning rate: it falls to 0 on a cosine until linearization starts, and again
     # from there to the end. Default: 0.1 for sgd, else 0.001.
     learning_rate: Number = None
+    # Number of test images on which dead and always-on units are counted after each epoch.
+    watch_images: int = 0
     # Shift the images at random, and mirror those of cifar10, cifar100 and fashion_mnist.
     augment: Annotated[bool, tyro.conf.arg(help_behavior_hint="(default: --augment)")] = True
     # Why `dataset` is not what was asked for.
@@ -80,6 +86,7 @@ show_if_finished(config)
 data = load(config.dataset)
 if data.note:
     config.dataset, config.dataset_note = data.name, data.note
+data = data.reduced(config.train_images, config.shrink)
 
 small = len(data.x_train) < 10_000
 if config.epochs is None:
@@ -94,7 +101,7 @@ if config.learning_rate is None:
 if config.run_dir is None:
     config.run_dir = time.strftime("runs/cifar-%Y%m%d-%H%M%S")
 require(config, seed=0, epochs=1, start_epoch=0, ramp_epochs=0, batch_size=1)
-require(config, width=0, strength=0, learning_rate=0)
+require(config, width=0, strength=0, learning_rate=0, watch_images=0)
 require(config, target_path_length=0, target_nonlinear_units=0)
 if config.batch_size > len(data.x_train):
     raise RecipeError(
@@ -105,6 +112,7 @@ if config.batch_size > len(data.x_train):
 import keras
 from common.batches import Batches
 from common.convnets import convnet
+from common.layer_units import LayerUnits
 from common.nonlinearity import Nonlinearity, table
 from common.plots import plot_training
 from common.run import LINEARIZATION, Progress, Run, versions
@@ -181,6 +189,7 @@ model.fit(
         keras.callbacks.LearningRateScheduler(learning_rate),
         linearization(config),
         PathLengthCallback(run.path / "tensorboard"),
+        LayerUnits(data.x_test[: config.watch_images].astype("float32")),
         Progress(
             run,
             {

@@ -61,6 +61,10 @@ class Config(RunConfig):
     # cifar10, cifar100, fashion_mnist, mnist, digits (of scikit-learn, no download), or the path of
     # an .npz file with x_train, y_train, x_test and y_test.
     dataset: str = "digits"
+    # Number of images to train on, drawn at random, always the same. Default: all.
+    train_images: Count = None
+    # The mean over so many by so many pixels makes one.
+    shrink: int = 1
     # mobilenet: a small network of inverted residuals; resnet8, resnet20, or another depth 6n + 2;
     # plain8, ...: the same without shortcuts.
     model: str = "mobilenet"
@@ -143,6 +147,7 @@ if config.export:
 data = load(config.dataset)
 if data.note:
     raise RecipeError(f"--dataset: {data.note}")
+data = data.reduced(config.train_images, config.shrink)
 
 small = len(data.x_train) < 10_000
 if config.width is None:

@@ -92,7 +92,7 @@ class Config(LinearizationConfig):
     decay: Literal["cosine", "inverse-sqrt"] = "cosine"
     # A sentence to translate with the run in --run-dir, which must be finished.
     translate: Text = None
-    momentary: ClassVar[tuple[str, ...]] = ("run_dir", "resume", "translate")
+    momentary: ClassVar[tuple[str, ...]] = (*LinearizationConfig.momentary, "translate")
 
     def __post_init__(self):
         if self.dataset != "numbers":

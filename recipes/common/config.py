@@ -68,9 +68,11 @@ class RunConfig:
     # Go on with the run in --run-dir, which was stopped or killed. Other options need not be
     # repeated.
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    # Read the arguments, say what is wrong with them, and do nothing.
+    check: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
 
     # What a run does not keep: how it is gone on with.
-    momentary: ClassVar[tuple[str, ...]] = ("run_dir", "resume")
+    momentary: ClassVar[tuple[str, ...]] = ("run_dir", "resume", "check")
 
     @property
     def needs_run(self) -> str | None:
@@ -120,6 +122,7 @@ def read_config(kind: type[Config]) -> Config:
     Raises:
         RecipeError: If the backend cannot be had, if the run directory holds something else, or if
             its run has another configuration.
+        SystemExit: If the arguments were only to be checked.
     """
     config = tyro.cli(kind)
     if config.run_dir is not None:
@@ -144,6 +147,8 @@ def read_config(kind: type[Config]) -> Config:
     elif config.needs_run:
         raise RecipeError(f"{config.needs_run} needs the directory of the run: add --run-dir DIR.")
     config.backend = choose_backend(config.backend)
+    if config.check:
+        sys.exit()
     return config
 
 

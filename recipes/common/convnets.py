@@ -25,9 +25,10 @@ def convnet(name, input_shape, classes, width=1.0, granularity="channel", mean=0
     """Builds a network that returns logits.
 
     Args:
-        name: `"resnetD"` (He et al. 2015, section 4.2, with 1x1 projections where the stage
-            changes) or `"plainD"` (the same without shortcuts) with depth D = 6n + 2, or
-            `"mobilenet"` (a small network of inverted residuals, Sandler et al. 2018, with ReLU6).
+        name: `"resnetD"` with depth D = 6n + 2 (He et al. 2015, section 4.2, with 1x1 projections
+            where the stage changes), `"plainD"` (the same without shortcuts) with depth D of 2 or
+            more, or `"mobilenet"` (a small network of inverted residuals, Sandler et al. 2018,
+            with ReLU6).
         input_shape: Height, width and channels of an image.
         classes: Number of classes.
         width: Factor of all numbers of channels.
@@ -38,12 +39,18 @@ def convnet(name, input_shape, classes, width=1.0, granularity="channel", mean=0
     Raises:
         RecipeError: If the name is unknown.
     """
-    residual = re.fullmatch(r"(resnet|plain)(\d+)", name)
-    depth = int(residual[2]) if residual else 8
-    if (not residual and name != "mobilenet") or depth < 8 or depth % 6 != 2:
+    named = re.fullmatch(r"(resnet|plain)(\d+)", name)
+    depth = int(named[2]) if named else 0
+    family = named[1] if named else name
+    fitting = {
+        "resnet": depth >= 8 and depth % 6 == 2,
+        "plain": depth >= 2,
+        "mobilenet": not named,
+    }
+    if not fitting.get(family):
         raise RecipeError(
-            "--model must be mobilenet, or resnet or plain followed by the depth 6n + 2: resnet8, "
-            f"resnet20, resnet56, plain20, ... Received: {name!r}"
+            "--model must be mobilenet, resnet followed by the depth 6n + 2, or plain followed by "
+            f"a depth: resnet8, resnet20, resnet56, plain5, plain20, ... Received: {name!r}"
         )
 
     def activation(name, base="relu"):
@@ -59,29 +66,40 @@ def convnet(name, input_shape, classes, width=1.0, granularity="channel", mean=0
     inputs = keras.Input(input_shape)
     # In float32: images may have any range.
     x = layers.Normalization(mean=mean, variance=variance, dtype="float32")(inputs)
-    if residual:
-        x = _resnet(x, (depth - 2) // 6, residual[1] == "resnet", width, activation)
+    if family == "resnet":
+        x = _resnet(x, (depth - 2) // 6, width, activation)
+    elif family == "plain":
+        x = _plain(x, depth - 2, width, activation)
     else:
         x = _mobilenet(x, width, functools.partial(activation, base="relu6"))
     x = layers.GlobalAveragePooling2D()(x)
     return keras.Model(inputs, layers.Dense(classes, dtype="float32", name="logits")(x), name=name)
 
 
-def _resnet(x, blocks, shortcuts, width, activation):
-    channels = [_scaled(16, width), _scaled(32, width), _scaled(64, width)]
-    x = activation("stem")(BatchNorm()(Conv(channels[0], 3)(x)))
-    for stage, filters in enumerate(channels, start=1):
+def _resnet(x, blocks, width, activation):
+    x = activation("stem")(BatchNorm()(Conv(_scaled(16, width), 3)(x)))
+    for stage, base in enumerate((16, 32, 64), start=1):
+        filters = _scaled(base, width)
         for block in range(1, blocks + 1):
             strides = 2 if stage > 1 and block == 1 else 1
             shortcut = x
             x = BatchNorm()(Conv(filters, 3, strides=strides)(x))
             x = activation(f"stage{stage}_block{block}_inner")(x)
             x = BatchNorm()(Conv(filters, 3)(x))
-            if shortcuts:
-                if strides == 2:
-                    shortcut = BatchNorm()(Conv(filters, 1, strides=2)(shortcut))
-                x = layers.add([x, shortcut])
-            x = activation(f"stage{stage}_block{block}")(x)
+            if strides == 2:
+                shortcut = BatchNorm()(Conv(filters, 1, strides=2)(shortcut))
+            x = activation(f"stage{stage}_block{block}")(layers.add([x, shortcut]))
+    return x
+
+
+def _plain(x, number, width, activation):
+    x = activation("stem")(BatchNorm()(Conv(_scaled(16, width), 3)(x)))
+    for stage, base in enumerate((16, 32, 64), start=1):
+        # The layers are spread evenly; what is left over goes to later stages.
+        for layer in range(1, (number + stage - 1) // 3 + 1):
+            strides = 2 if stage > 1 and layer == 1 else 1
+            x = BatchNorm()(Conv(_scaled(base, width), 3, strides=strides)(x))
+            x = activation(f"stage{stage}_layer{layer}")(x)
     return x
 
 

@@ -5,7 +5,7 @@ import os
 import socket
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,38 @@ class Images:
     classes: int
     # Why `name` is not what was asked for.
     note: str | None = None
+
+    def reduced(self, train_images: int | None, shrink: int) -> "Images":
+        """Returns fewer and smaller images.
+
+        Args:
+            train_images: Number of images to train on, drawn at random, always the same; `None`
+                for all.
+            shrink: Factor. The mean over so many by so many pixels makes one; those at the lower
+                and right edge that do not fill one are left out.
+
+        Raises:
+            RecipeError: If there are not so many images or pixels.
+        """
+        if train_images is not None and not 1 <= train_images <= len(self.x_train):
+            raise RecipeError(
+                f"--train-images must be 1 to {len(self.x_train)}, the number of images to train "
+                f"on in {self.name}. Received: {train_images}"
+            )
+        if not 1 <= shrink <= min(self.x_train.shape[1:3]):
+            raise RecipeError(
+                f"--shrink must be 1 to {min(self.x_train.shape[1:3])}, the height or width of "
+                f"images of {self.name}. Received: {shrink}"
+            )
+        kept = slice(None)
+        if train_images is not None:
+            kept = np.random.default_rng(0).permutation(len(self.x_train))[:train_images]
+        return replace(
+            self,
+            x_train=_shrunk(self.x_train[kept], shrink),
+            y_train=self.y_train[kept],
+            x_test=_shrunk(self.x_test, shrink),
+        )
 
 
 def load(dataset: str) -> Images:
@@ -65,6 +97,15 @@ def load(dataset: str) -> Images:
             f"Received: {dataset!r}"
         )
     return Images(dataset, *_checked(dataset, *arrays))
+
+
+def _shrunk(images, factor):
+    if factor == 1:
+        return images
+    height, width = (size // factor for size in images.shape[1:3])
+    images = images[:, : height * factor, : width * factor].astype("float32")
+    squares = images.reshape(len(images), height, factor, width, factor, images.shape[-1])
+    return squares.mean(axis=(2, 4))
 
 
 def _digits():

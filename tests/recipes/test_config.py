@@ -127,3 +127,12 @@ def test_what_keras_says_of_an_option():
         plain_errors("--precision"),
     ):
         keras.config.set_dtype_policy("float99")
+
+
+def test_check_reads_and_does_nothing(read):
+    with pytest.raises(SystemExit) as end:
+        read("--epochs 2 --check")
+    assert end.value.code is None
+    with pytest.raises(SystemExit) as end:
+        read("--epoch 2 --check")
+    assert end.value.code == 2

@@ -34,6 +34,20 @@ def test_mobilenet():
     assert {row["function"] for row in nonlinearity_report(model).rows} == {"SparsePReLU(relu6)"}
 
 
+@pytest.mark.parametrize(
+    ("depth", "layers"), [(2, (0, 0, 0)), (3, (0, 0, 1)), (4, (0, 1, 1)), (7, (1, 2, 2))]
+)
+def test_plain_networks_of_any_depth(depth, layers):
+    model = convnet(f"plain{depth}", (8, 8, 1), 10)
+    names = [layer.name for layer in model.layers if isinstance(layer, SparsePReLU)]
+    assert names == ["stem"] + [
+        f"stage{stage}_layer{layer}"
+        for stage, number in enumerate(layers, start=1)
+        for layer in range(1, number + 1)
+    ]
+    assert path_length(model) == depth - 1
+
+
 @pytest.mark.parametrize("granularity", ["channel", "layer", "element"])
 def test_activations(granularity):
     model = convnet("resnet8", (8, 8, 1), 10, width=0.5, granularity=granularity)
@@ -55,7 +69,10 @@ def test_the_input_is_standardized():
     np.testing.assert_allclose(outputs[0], outputs[1], atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["resnet", "resnet2", "resnet21", "plain-20", "resnet20x", "vgg"])
+@pytest.mark.parametrize(
+    "name",
+    ["resnet", "resnet2", "resnet21", "plain-20", "plain1", "resnet20x", "vgg", "mobilenet2"],
+)
 def test_unknown_networks(name):
     with pytest.raises(RecipeError, match="resnet8, resnet20.*" + name):
         convnet(name, (8, 8, 1), 10)

@@ -146,3 +146,30 @@ def test_auto_with_cifar10(monkeypatch, arrays):
     data = load("auto")
     assert (data.name, data.note) == ("cifar10", None)
     assert_array_equal(data.x_train[..., 0], arrays["x_train"])
+
+
+def test_fewer_and_smaller_images(tmp_path, arrays):
+    np.savez(tmp_path / "data.npz", **arrays)
+    data = load(str(tmp_path / "data.npz"))
+    less = data.reduced(50, 3)
+    # 8 pixels are two times 3, and 2 that are left out.
+    assert (less.x_train.shape, less.x_test.shape) == ((50, 2, 2, 1), (48, 2, 2, 1))
+    assert less.x_test[5, 1, 0, 0] == pytest.approx(data.x_test[5, 3:6, :3, 0].mean())
+    # They are all different ones, with their labels, and always the same.
+    chosen = data.reduced(50, 1)
+    found = [
+        np.flatnonzero((data.x_train == image).all(axis=(1, 2, 3)) & (data.y_train == label))
+        for image, label in zip(chosen.x_train, chosen.y_train)
+    ]
+    assert all(len(each) for each in found)
+    assert len({each[0] for each in found}) == 50
+    assert_array_equal(chosen.x_train, data.reduced(50, 1).x_train)
+    assert_array_equal(data.reduced(None, 1).x_train, data.x_train)
+    for arguments, message in (
+        ((161, 1), "--train-images must be 1 to 160"),
+        ((0, 1), "--train-images must be 1 to 160"),
+        ((None, 9), "--shrink must be 1 to 8"),
+        ((None, 0), "--shrink must be 1 to 8"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            data.reduced(*arguments)
