@@ -10,6 +10,9 @@ try:
     from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary, SummaryMetadata
     from tensorboard.compat.proto.tensor_pb2 import TensorProto
     from tensorboard.compat.proto.types_pb2 import DT_STRING
+    from tensorboard.plugins.hparams import metadata, summary_v2
+    from tensorboard.plugins.hparams.api_pb2 import STATUS_SUCCESS
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo
     from tensorboard.summary.writer.record_writer import RecordWriter
 except ImportError as error:
     raise ImportError(
@@ -77,6 +80,23 @@ class EventWriter:
             metadata = SummaryMetadata(plugin_data={"plugin_name": "text"})
             summary.value.add(tag=tag, tensor=tensor, metadata=metadata)
         self._write(step=step, summary=summary)
+
+    def write_hparams(self, hparams):
+        """Makes the directory a finished run of the HParams tab, which compares runs.
+
+        Args:
+            hparams: Dict from names to booleans, numbers and strings. The numbers that the tab sets
+                beside them are the last of each scalar in the directory.
+        """
+        self._write(summary=summary_v2.hparams_pb(hparams))
+        end = HParamsPluginData(session_end_info=SessionEndInfo(status=STATUS_SUCCESS))
+        summary = Summary()
+        summary.value.add(
+            tag=metadata.SESSION_END_INFO_TAG,
+            metadata=metadata.create_summary_metadata(end),
+            tensor=metadata.NULL_TENSOR,
+        )
+        self._write(summary=summary)
 
     def close(self):
         self._file.close()
