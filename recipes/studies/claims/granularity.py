@@ -1,0 +1,30 @@
+import dataclasses
+
+from studies.claims.comparison_of_curves import ComparisonOfCurves
+from studies.comparison import curves
+
+
+@dataclasses.dataclass
+class Granularity(ComparisonOfCurves):
+    """Slopes of channels against slopes of whole layers.
+
+    Args:
+        experiments: Names of experiments.
+        channels: The variant with a slope for each channel.
+        layers: The variant with a slope for each layer.
+    """
+
+    channels: str = "late"
+    layers: str = "layers"
+
+    title = "Slopes of channels against slopes of layers"
+    claim = "At equal path length, slopes of channels cost less than slopes of whole layers."
+
+    def curves(self, results, experiment):
+        return {
+            "channels": curves(results.rows(experiment, self.channels)),
+            "layers": curves(results.rows(experiment, self.layers)),
+        }
+
+    def pairs(self):
+        return [("channels", "layers")]

@@ -1,0 +1,26 @@
+import collections
+
+import keras
+
+
+class LocalEngine:
+    """Runs cells in this process, one after the other.
+
+    Args:
+        directory: The directory of the study.
+    """
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.cells = collections.deque()
+
+    def submit(self, cell):
+        self.cells.append(cell)
+
+    def next(self):
+        cell = self.cells.popleft()
+        # What Keras remembers of a cell must not be seen by the next: names of layers, first of
+        # all. Seeds and policies each recipe sets for itself.
+        keras.utils.clear_session()
+        cell.run(self.directory)
+        return cell.id

@@ -1,0 +1,92 @@
+import os
+import socket
+import sys
+
+import ray
+from common.config import RecipeError
+
+from studies.cell import RECIPES
+
+SECONDS = 5
+
+
+class RayEngine:
+    """Runs cells with Ray, each in a process of its own, many at once.
+
+    Every machine of a cluster has the environment and these recipes at the same path, and sees the
+    directory of the study at the same path.
+
+    Args:
+        directory: The directory of the study.
+        address: That of a cluster, `None` for this machine.
+        cpus: Number of cores of a cell.
+        gpus: Number of GPUs of a cell; it may be a part of one.
+
+    Raises:
+        RecipeError: If there is no cluster, or none that has so much.
+    """
+
+    def __init__(self, directory, address=None, cpus=1.0, gpus=0.0):
+        if address:
+            _knock(address)
+        threads = str(max(int(cpus), 1))
+        try:
+            ray.init(
+                address=address or "local",
+                include_dashboard=False if address is None else None,
+                log_to_driver=False,
+                logging_level="ERROR",
+                runtime_env={
+                    "env_vars": {
+                        "PYTHONPATH": os.pathsep.join([str(RECIPES), *filter(None, sys.path)]),
+                        "OMP_NUM_THREADS": threads,
+                    }
+                },
+            )
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise RecipeError(
+                f"Ray cannot be used at {address or 'this machine'}: {error}"
+            ) from error
+        for name, wanted in {"CPU": cpus, "GPU": gpus}.items():
+            most = max(node["Resources"].get(name, 0) for node in ray.nodes() if node["Alive"])
+            if wanted > most:
+                ray.shutdown()
+                raise RecipeError(
+                    f"A cell wants {wanted:g} {name}s, but no machine of Ray has more than "
+                    f"{most:g}."
+                )
+        # A process runs one cell: nothing is left of it, GPU memory first of all.
+        self.run = ray.remote(num_cpus=cpus, num_gpus=gpus, max_calls=1)(_run)
+        self.directory = directory.resolve()
+        self.pending = {}
+
+    def submit(self, cell):
+        self.pending[self.run.remote(cell, self.directory)] = cell
+
+    def next(self):
+        [ended], _ = ray.wait(list(self.pending), num_returns=1)
+        cell = self.pending.pop(ended)
+        try:
+            ray.get(ended)
+        except ray.exceptions.RayError as error:
+            # Killed for its memory, say.
+            cell.fail(self.directory, str(error))
+        return cell.id
+
+
+def _run(cell, directory):
+    cell.run(directory)
+
+
+def _knock(address):
+    """Makes sure that somebody is there: Ray itself would wait for long."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if address == "auto":
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=SECONDS).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise RecipeError(
+            f"--ray-address {address}: there is no Ray cluster ({error}). Start one with `ray "
+            "start --head`, and give the address that it says, HOST:PORT."
+        ) from error

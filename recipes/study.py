@@ -1,0 +1,171 @@
+"""Runs studies: experiments with the other recipes that anyone can repeat, and what came out.
+
+    python recipes/study.py run quick
+    python recipes/study.py report runs/study-quick
+
+A study is a TOML file, one of recipes/studies/ or your own. It says which recipes are run with
+which options: a grid of cells, or strengths that are chosen one after the other so that the curve
+over path lengths has no gap. A cell is a run of a recipe, in a run directory of its own. The same
+command goes on after what is finished, in whatever way it was stopped; a cell that fails is
+reported, and the rest goes on.
+
+The directory of the study holds study.json, cells/, logs/, errors/, results.csv, results.parquet,
+report.html, report.md, figures/, and events for the HParams tab of TensorBoard in tensorboard/.
+"""
+
+import dataclasses
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from common.config import Backend, RecipeError, Text, choose_backend, show_errors_plainly
+from studies.definition import find, override, parse, read_file
+from studies.record import Record
+from tqdm import tqdm
+
+
+@dataclasses.dataclass
+class Run:
+    """Run the cells of a study that are not finished, and report what was found."""
+
+    # quick, laptop, gpu-cifar10, gpu-multi30k, or the path of a .toml file.
+    study: tyro.conf.Positional[str]
+    # Directory for everything that is written. Default: runs/study- and the name of the study.
+    study_dir: Text = None
+    # Backend of Keras. Default: that of the directory, else KERAS_BACKEND, or the first that is
+    # installed.
+    backend: Backend = None
+    # local: in this process, one cell after the other; ray: with Ray, many at once, on this machine
+    # or a cluster.
+    engine: Literal["local", "ray"] = "local"
+    # HOST:PORT of a Ray cluster, or auto for one that was started on this machine. Default: none.
+    ray_address: Text = None
+    # Number of cores of a cell, for Ray.
+    cpus_per_cell: float = 1.0
+    # Number of GPUs of a cell, for Ray; 0.5 puts two cells on one.
+    gpus_per_cell: float = 0.0
+    # Changes of options: epochs=3, or digits.epochs=3 for the experiment digits.
+    set: Annotated[list[str], tyro.conf.arg(metavar="[EXPERIMENT.]OPTION=VALUE...")] = (
+        dataclasses.field(default_factory=list)
+    )
+    # Experiments to run; the others wait.
+    only: Annotated[list[str], tyro.conf.arg(metavar="EXPERIMENT...")] = dataclasses.field(
+        default_factory=list
+    )
+    # Show what would be run, and do nothing.
+    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+
+
+@dataclasses.dataclass
+class Report:
+    """Make the tables, the figures and the pages of a study again, from its results alone."""
+
+    # Directory of a study.
+    study_dir: tyro.conf.Positional[Path]
+
+
+# ---- What to do. Nothing is written before all of it is known to be right.
+
+show_errors_plainly()
+config = tyro.cli(Run | Report)
+if isinstance(config, Report):
+    directory = config.study_dir
+    record = Record.read(directory)
+    if record is None:
+        raise RecipeError(f"{directory} is not the directory of a study: it has no study.json.")
+    study, backend = parse(record.study), record.backend
+    choose_backend(None)
+else:
+    tables = read_file(find(config.study))
+    override(tables, config.set)
+    study = parse(tables)
+    directory = Path(config.study_dir or f"runs/study-{study.name}")
+    record = Record.read(directory)
+    if record and record.study["name"] != study.name:
+        raise RecipeError(
+            f"{directory} is the directory of the study {record.study['name']!r}. Choose another "
+            f"--study-dir for {study.name!r}."
+        )
+    backend = choose_backend(config.backend or (record and record.backend))
+    if record and record.backend != backend:
+        raise RecipeError(
+            f"{directory} is that of a study with the backend {record.backend}. Choose another "
+            f"--study-dir for {backend}."
+        )
+    experiments = {experiment.name: experiment for experiment in study.experiments}
+    unknown = sorted(set(config.only) - experiments.keys())
+    if unknown:
+        raise RecipeError(
+            f"--only: there is no experiment {', '.join(unknown)}, but {', '.join(experiments)}."
+        )
+    chosen = [experiments[name] for name in config.only or experiments]
+    most = 0
+    for experiment in chosen:
+        for cell in experiment.cells(backend):
+            fill = experiment.fill
+            filled = {fill.option: fill.low} if fill else {}
+            dataclasses.replace(cell, options={**cell.options, **filled}).check()
+            most += fill.cells if fill else 1
+    # Cells that share a network need not compile it again.
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str((directory / "compiled").resolve()))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+from studies.hparams import write_hparams
+from studies.pages import Pages
+from studies.schedule import carry_out
+
+pages = Pages(study, directory)
+
+# ---- The cells.
+
+failed = False
+if isinstance(config, Run):
+    if config.dry_run:
+        for cell in carry_out(chosen, backend, directory, None):
+            print(f"{cell.status(directory):9} {cell}")
+        print(f"{study.name}: {most} cells at most, in {directory}")
+        sys.exit()
+    if config.engine == "ray":
+        try:
+            from studies.ray_engine import RayEngine
+        except ImportError as error:
+            raise RecipeError(
+                f"--engine ray needs Ray ({error}). Install it with `pip install ray`."
+            ) from error
+        engine = RayEngine(
+            directory, config.ray_address, config.cpus_per_cell, config.gpus_per_cell
+        )
+    else:
+        from studies.local_engine import LocalEngine
+
+        engine = LocalEngine(directory)
+    command = ["python", "recipes/study.py", "run", config.study]
+    command += ["--set", *config.set] if config.set else []
+    machines = record.machines if record else []
+    record = Record(tables, backend, shlex.join(command), machines)
+    record.write(directory)
+    print(
+        f"study    {study.title}: {most} cells at most\nbackend  {backend}\noutput   {directory}\n"
+    )
+    try:
+        with tqdm(total=most, unit="cell", dynamic_ncols=True, disable=None) as bar:
+            for cell in carry_out(chosen, backend, directory, engine):
+                tqdm.write(f"{cell.status(directory):9} {cell}")
+                error = cell.error(directory)
+                if error is not None:
+                    failed = True
+                    tqdm.write(f"          {error}; see {cell.log(directory)}")
+                bar.update()
+    except KeyboardInterrupt:
+        sys.exit("Interrupted. The same command goes on after what is finished.")
+
+# ---- The results.
+
+cells = list(carry_out(study.experiments, backend, directory, None))
+frame, text = pages.write(cells, record)
+write_hparams(cells, frame, directory)
+print(f"\n{text}\n\nEverything is in {directory}; open {directory / 'report.html'}")
+sys.exit(int(failed))
