@@ -179,7 +179,7 @@ import numpy as np
 from common.batches import Batches
 from common.convnets import convnet
 from common.costs import macs, milliseconds_by_turns
-from common.linearization import StopAtBudget, linearize, random_channels, ranked_by_entropy
+from common.linearization import linearize, random_channels, ranked_by_entropy
 from common.plots import plot_pareto
 from common.run import LINEARIZATION, Progress, Run, versions
 from common.training import compile_classifier, cosine, even_batch_size, standardization
@@ -394,15 +394,17 @@ for number, (method, budget) in enumerate(wanted, start=1):
         linearize(model, ranked_by_entropy(model, sample), measured, budget)
     else:
         strength = config.strength
-    schedule = LinearizationSchedule(strength, ramp_epochs=config.press_epochs - 1)
+    schedule = LinearizationSchedule(
+        strength,
+        ramp_epochs=config.press_epochs - 1,
+        end_epoch=config.press_epochs,
+        stop_when=lambda model, budget=budget: measured(model) <= budget,
+        check_every=1,  # Small data sets have few batches.
+    )
     train(
         model,
         config.press_epochs + config.finetune_epochs,
-        [
-            StopAtBudget(schedule, measured, budget, config.press_epochs),
-            schedule,
-            PathLengthCallback(),
-        ],
+        [schedule, PathLengthCallback()],
         LINEARIZATION,
     )
     rows.append(described(method, budget, model, merged(name, model)))

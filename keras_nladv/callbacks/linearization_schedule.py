@@ -1,5 +1,6 @@
 import math
 import numbers
+from collections.abc import Callable
 
 import keras
 
@@ -12,15 +13,16 @@ class LinearizationSchedule(keras.callbacks.Callback):
 
     At the beginning of each epoch it sets the strength $\omega$ of every `NonlinearitySparsity` in
     the model: 0 before `start_epoch`; then, for `ramp_epochs` epochs, a line that rises by the same
-    step each epoch; `strength` from then on. When a target is reached the strength is 0 from the
-    next epoch to the end. A few units more become linear in that one: the optimizer's momentum
-    carries slopes on. Strengths that regularizers were constructed with are replaced; give them 0.
-    Nothing is traced or compiled again.
+    step each epoch; `strength` from then on, and 0 again from `end_epoch` on. When a target is
+    reached the strength is 0 from then to the end. That is looked for at the beginning of each
+    epoch and, since most units may go within one, every few batches. A few units more become
+    linear afterwards: the optimizer's momentum carries slopes on. Strengths that regularizers were
+    constructed with are replaced; give them 0. Nothing is traced or compiled again.
 
     The schedule is a function of the epoch and the model, so training can be resumed with
     `initial_epoch`.
 
-    The strength that was in force during an epoch is added to the logs as `omega`. Callbacks that
+    The strength that an epoch began with is added to the logs as `omega`. Callbacks that
     shall see it, `PathLengthCallback(log_dir=...)` or `keras.callbacks.CSVLogger` say, stand
     after this one in the list; `History` always sees it.
 
@@ -32,8 +34,14 @@ class LinearizationSchedule(keras.callbacks.Callback):
         target_path_length: `None`, or a float of at least 0. The pressure stops when
             `keras_nladv.path_length(model)` is not above it.
         target_nonlinear_units: `None`, or a float in [0, 1]. The pressure stops when the fraction
-            of the model's units that are nonlinear is not above it. Of two targets, the first to
-            be reached counts.
+            of the model's units that are nonlinear is not above it.
+        stop_when: `None`, or a function of the model, for another target: the pressure stops when
+            it returns true. Of several targets, the first to be reached counts.
+        end_epoch: `None`, or an integer of at least 0. The first epoch without pressure again,
+            whether or not a target is reached.
+        check_every: Integer, at least 1. The number of batches after which targets are looked for
+            again. With 1 the pressure stops at once; with more, training waits less often for
+            that, above all on JAX, where the model's state is handed over each time.
 
     Raises:
         ValueError: If an argument is out of range; when training begins, if the model has no
@@ -68,17 +76,27 @@ class LinearizationSchedule(keras.callbacks.Callback):
         ramp_epochs: int = 0,
         target_path_length: float | None = None,
         target_nonlinear_units: float | None = None,
+        stop_when: Callable[[keras.Model], bool] | None = None,
+        end_epoch: int | None = None,
+        check_every: int = 10,
     ):
         super().__init__()
         self.strength = _number("strength", strength, math.inf)
-        self.start_epoch = _epochs("start_epoch", start_epoch)
-        self.ramp_epochs = _epochs("ramp_epochs", ramp_epochs)
+        self.start_epoch = _integer("start_epoch", start_epoch)
+        self.ramp_epochs = _integer("ramp_epochs", ramp_epochs)
         if target_path_length is not None:
             target_path_length = _number("target_path_length", target_path_length, math.inf)
         if target_nonlinear_units is not None:
             target_nonlinear_units = _number("target_nonlinear_units", target_nonlinear_units, 1)
+        if stop_when is not None and not callable(stop_when):
+            raise ValueError(
+                f"`stop_when` must be `None` or a function. Received: stop_when={stop_when!r}"
+            )
         self.target_path_length = target_path_length
         self.target_nonlinear_units = target_nonlinear_units
+        self.stop_when = stop_when
+        self.end_epoch = None if end_epoch is None else _integer("end_epoch", end_epoch)
+        self.check_every = _integer("check_every", check_every, least=1)
 
     def on_train_begin(self, logs=None):
         self._regularizers = []
@@ -87,12 +105,19 @@ class LinearizationSchedule(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
         self._omega = 0.0
+        self._checked = 0
         self._press()
 
+    # Not at the end of a batch: that would keep Keras from running callbacks beside the next one.
     def on_train_batch_begin(self, batch, logs=None):
-        # With TensorFlow, weights may appear only while the first batch runs.
         if not self._regularizers and batch > 0:
+            # With TensorFlow, weights may appear only while the first batch runs.
             self._press(must_find=True)
+        elif self._omega > 0 and not self._reached and batch - self._checked >= self.check_every:
+            self._checked = batch
+            self._reached = self._at_target(self.model)
+            if self._reached:
+                self._set_strength(0.0)
 
     def on_epoch_end(self, epoch, logs=None):
         if not self._regularizers:
@@ -107,19 +132,24 @@ class LinearizationSchedule(keras.callbacks.Callback):
         if not self._regularizers:
             return
         self._reached = self._reached or self._at_target(model)
-        if not self._reached:
+        ended = self.end_epoch is not None and self._epoch >= self.end_epoch
+        if not self._reached and not ended:
             steps = self._epoch - self.start_epoch + 1
             self._omega = self.strength * min(max(steps / (self.ramp_epochs + 1), 0.0), 1.0)
+        self._set_strength(self._omega)
+
+    def _set_strength(self, omega):
         for regularizer in self._regularizers:
-            regularizer.strength = self._omega
+            regularizer.strength = omega
 
     def _at_target(self, model):
         if self.target_path_length is not None and path_length(model) <= self.target_path_length:
             return True
-        return (
-            self.target_nonlinear_units is not None
-            and nonlinearity_report(model).nonlinear_units <= self.target_nonlinear_units
-        )
+        if self.target_nonlinear_units is not None:
+            units = nonlinearity_report(model).nonlinear_units
+            if units <= self.target_nonlinear_units:
+                return True
+        return self.stop_when is not None and bool(self.stop_when(model))
 
 
 def _find_regularizers(model, must_find):
@@ -154,7 +184,9 @@ def _number(name, value, most):
     return float(value)
 
 
-def _epochs(name, value):
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or int(value) < 0:
-        raise ValueError(f"`{name}` must be an integer of at least 0. Received: {name}={value!r}")
+def _integer(name, value, least=0):
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or int(value) < least:
+        raise ValueError(
+            f"`{name}` must be an integer of at least {least}. Received: {name}={value!r}"
+        )
     return int(value)

@@ -10,37 +10,6 @@ from keras_nladv import SparsePReLU
 from keras_nladv.graph import activations
 
 
-class StopAtBudget(keras.callbacks.Callback):
-    """Ends the pressure of a `LinearizationSchedule` when a budget is met, or time is up.
-
-    It stands before the schedule in the list of callbacks.
-
-    Args:
-        schedule: The `LinearizationSchedule`.
-        measured: Function of the model, what the budget counts.
-        budget: What that may be.
-        epochs: Integer, the number of epochs with pressure at most.
-    """
-
-    def __init__(self, schedule, measured, budget, epochs):
-        super().__init__()
-        self.schedule = schedule
-        self.measured = measured
-        self.budget = budget
-        self.epochs = epochs
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if epoch >= self.epochs:
-            self.schedule.strength = 0.0
-
-    def on_train_batch_end(self, batch, logs=None):
-        # Not only after epochs: those of small data are long enough for most units to go.
-        if self.schedule.strength > 0 and self.measured(self.model) <= self.budget:
-            self.schedule.strength = 0.0
-            for layer in _layers(self.model).values():
-                layer.alpha_regularizer.strength = 0.0
-
-
 def linearize(model, order, measured, budget):
     """Makes as few units linear as it takes to meet a budget.
 

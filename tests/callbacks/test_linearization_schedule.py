@@ -2,7 +2,13 @@ import keras
 import numpy as np
 import pytest
 
-from keras_nladv import LinearizationSchedule, NonlinearitySparsity, PathLengthCallback, SparsePReLU
+from keras_nladv import (
+    LinearizationSchedule,
+    NonlinearitySparsity,
+    PathLengthCallback,
+    SparsePReLU,
+    path_length,
+)
 
 RATE = 0.1
 
@@ -27,9 +33,8 @@ def fit(model, *callbacks, units=3, batch_size=8, **kwargs):
     return history.history
 
 
-def pressed_slope(strengths):
-    """What SGD makes of a slope of 0, one step for each strength."""
-    slope = 0.0
+def pressed_slope(strengths, slope=0.0):
+    """What SGD makes of a slope, one step for each strength."""
     for strength in strengths:
         if slope < 1:
             slope += RATE * strength * 0.5 / np.sqrt(1 - slope)
@@ -95,6 +100,59 @@ def test_pressure_stops_for_good_at_a_target(target):
     # Resumed after the target was reached, without knowing that.
     history = fit(model, LinearizationSchedule(0.6, **target), initial_epoch=20, epochs=22)
     assert history["omega"] == [0, 0]
+
+
+@pytest.mark.parametrize("check_every", [1, 4])
+@pytest.mark.parametrize(
+    "target",
+    [
+        {"target_path_length": 0.5},
+        {"target_nonlinear_units": 0.5},
+        {"stop_when": lambda model: path_length(model) < 0.75},
+    ],
+)
+def test_pressure_stops_within_an_epoch(target, check_every):
+    # Of these the first becomes linear after some steps, in the middle of an epoch.
+    slopes = [0.5, 0.0]
+    layer = SparsePReLU(
+        alpha_initializer=lambda shape, dtype: keras.ops.cast(slopes, dtype),
+        alpha_regularizer=NonlinearitySparsity(0.0),
+    )
+    model = make_model(layer, units=2)
+    schedule = LinearizationSchedule(0.6, ramp_epochs=1, check_every=check_every, **target)
+    history = fit(model, schedule, units=2, batch_size=1, epochs=4)
+    # Epochs have 8 steps; the second has twice the strength of the first.
+    strengths = [0.3] * 8 + [0.6] * 8
+    steps = next(n for n in range(16) if pressed_slope(strengths[:n], 0.5) == 1.0)
+    assert steps % 8 not in (0, 1, 4)
+    pressed_for = -(-steps // check_every) * check_every
+    np.testing.assert_allclose(
+        layer.slopes, [1.0, pressed_slope(strengths[:pressed_for])], rtol=1e-5
+    )
+    assert history["omega"] == pytest.approx([0.3, 0.6, 0, 0])
+    assert layer.alpha_regularizer.strength == 0
+
+
+def test_a_target_is_looked_for_while_there_is_pressure_only():
+    asked = []
+
+    def stop_when(model):
+        asked.append(model)
+        return len(asked) == 6
+
+    schedule = LinearizationSchedule(0.6, start_epoch=1, stop_when=stop_when, check_every=3)
+    history = fit(make_model(pressed()), schedule, batch_size=1, epochs=4)
+    # Where epoch 0 begins; epoch 1 and its batches 3 and 6; epoch 2 and its batch 3.
+    assert len(asked) == 6
+    assert history["omega"] == pytest.approx([0, 0.6, 0.6, 0])
+
+
+def test_pressure_ends_at_an_epoch():
+    layer = pressed()
+    schedule = LinearizationSchedule(0.6, start_epoch=1, ramp_epochs=1, end_epoch=3)
+    history = fit(make_model(layer), schedule, epochs=5)
+    np.testing.assert_allclose(history["omega"], [0, 0.3, 0.6, 0, 0], rtol=1e-6)
+    np.testing.assert_allclose(layer.slopes, pressed_slope([0.3, 0.6]), rtol=1e-5)
 
 
 def test_target_that_is_met_from_the_start():
@@ -206,6 +264,9 @@ def test_weights_that_are_no_slopes():
         *[("ramp_epochs", value) for value in (-1, 0.5, "3", None, False)],
         *[("target_path_length", value) for value in (-0.1, np.inf, np.nan, "1", True)],
         *[("target_nonlinear_units", value) for value in (-0.1, 1.01, np.nan, "1", True)],
+        *[("stop_when", value) for value in (0.3, "path_length")],
+        *[("end_epoch", value) for value in (-1, 1.5, True)],
+        *[("check_every", value) for value in (0, -1, 2.0, None)],
     ],
 )
 def test_bad_arguments(name, value):
