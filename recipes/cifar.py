@@ -73,6 +73,7 @@ class Config(LinearizationConfig):
     dataset_note: tyro.conf.Suppress[str | None] = None
 
     def __post_init__(self):
+        super().__post_init__()
         if self.dataset.endswith(".npz"):
             self.dataset = os.path.abspath(self.dataset)
 
@@ -145,8 +146,8 @@ before = Nonlinearity(model)
 
 # ---- The run.
 
-run = Run(config)
-run.restore(model)
+run = Run(config, config.start_epoch)
+run.restore(model, config.trained)
 height, width, channels = data.x_train.shape[1:]
 if config.dataset_note:
     print(f"{'!' * 100}\n{config.dataset_note}\n{'!' * 100}\n")

@@ -95,6 +95,7 @@ class Config(LinearizationConfig):
     momentary: ClassVar[tuple[str, ...]] = (*LinearizationConfig.momentary, "translate")
 
     def __post_init__(self):
+        super().__post_init__()
         if self.dataset != "numbers":
             self.dataset = os.path.abspath(self.dataset)
 
@@ -146,6 +147,8 @@ if config.granularity == "element":
     )
 
 subwords_file = Path(config.run_dir, "subwords.model")
+if config.trained and not subwords_file.exists():
+    subwords_file = Path(config.trained, "subwords.model")
 if config.translate is None:
     if numbers:
         text = make_numbers(
@@ -265,9 +268,9 @@ before = Nonlinearity(model)
 
 # ---- The run.
 
-run = Run(config)
+run = Run(config, config.start_epoch)
 run.save("subwords.model", subwords.save)
-run.restore(model)
+run.restore(model, config.trained)
 notes = [
     note
     for note in (
@@ -297,15 +300,22 @@ watched_sources = [source for source, _ in encoded["val"][: 2 * DECODED]]
 watched_references = [target for _, target in text.val[: 2 * DECODED]]
 
 
+def note_before():
+    """Keeps what the network translates where linearization starts."""
+    found = translated(decoding, test_sources)
+    run.write_json("before.json", {**found.scores(references), "texts": found.texts})
+
+
 def follow(epoch, logs):
     """BLEU after each epoch, and all of the test set where linearization starts."""
     scores = translated(greedy, watched_sources).scores(watched_references)
     logs["val_bleu"], logs["val_exact_match"] = scores["bleu"], scores["exact_match"]
     if epoch + 1 == config.start_epoch:
-        found = translated(decoding, test_sources)
-        run.write_json("before.json", {**found.scores(references), "texts": found.texts})
+        note_before()
 
 
+if config.trained and not (run.path / "before.json").exists():
+    note_before()
 model.fit(
     train,
     epochs=config.epochs,

@@ -84,6 +84,9 @@ class RunConfig:
 class LinearizationConfig(RunConfig):
     """The options of recipes that train a network, and press its units to linear meanwhile."""
 
+    # Start from the network of this run directory, as it was when its linearization started. All is
+    # as in that run, but for --epochs, --ramp-epochs, --strength and targets.
+    trained: Text = None
     # What has a slope of its own.
     granularity: Literal["channel", "layer", "element"] = "channel"
     # Number of epochs before linearization starts. Default: 2/5 of all.
@@ -91,11 +94,21 @@ class LinearizationConfig(RunConfig):
     # Number of epochs in which the pressure grows to --strength. Default: a quarter of those that
     # are left.
     ramp_epochs: Count = None
-    # The pressure stops after the epoch in which the average path length falls to this.
+    # The pressure stops when the average path length falls to this.
     target_path_length: Number = None
-    # The pressure stops after the epoch in which the share of nonlinear units falls to this.
-    # Default: 0.3, or no such target with --target-path-length.
+    # The pressure stops when the share of nonlinear units falls to this. Default: 0.3, or no such
+    # target with --target-path-length.
     target_nonlinear_units: Number = None
+
+    # What may differ from the run of `trained`, since it counts only later.
+    later: ClassVar[tuple[str, ...]] = (
+        *("trained", "epochs", "ramp_epochs"),
+        *("strength", "target_path_length", "target_nonlinear_units"),
+    )
+
+    def __post_init__(self):
+        if self.trained is not None:
+            self.trained = os.path.abspath(self.trained)
 
     def complete(self, epochs: int) -> None:
         """Chooses what the command line left open."""
@@ -105,13 +118,18 @@ class LinearizationConfig(RunConfig):
             self.ramp_epochs = max(epochs - self.start_epoch, 0) // 4
         if self.target_nonlinear_units is None and self.target_path_length is None:
             self.target_nonlinear_units = 0.3
+        if self.trained is not None and epochs <= self.start_epoch:
+            raise RecipeError(
+                f"--epochs must be more than the {self.start_epoch} that the network of --trained "
+                f"has gone through. Received: {epochs}"
+            )
 
 
 Config = TypeVar("Config", bound=RunConfig)
 
 
 def read_config(kind: type[Config]) -> Config:
-    """Reads the arguments of the command line, and those of the run that is to be resumed.
+    """Reads the arguments of the command line, and those of the run that is to be gone on with.
 
     Args:
         kind: The dataclass of the recipe.
@@ -120,10 +138,19 @@ def read_config(kind: type[Config]) -> Config:
         The configuration. Its backend is known, and is what `import keras` will give.
 
     Raises:
-        RecipeError: If the backend cannot be had, if the run directory holds something else, or if
-            its run has another configuration.
+        RecipeError: If the backend cannot be had, if a run directory holds something else, or if
+            the run that is to be gone on with has another configuration.
         SystemExit: If the arguments were only to be checked.
     """
+    config = _read(kind)
+    config.backend = choose_backend(config.backend)
+    if config.check:
+        sys.exit()
+    return config
+
+
+def _read(kind):
+    """The configuration, but for the backend."""
     config = tyro.cli(kind)
     if config.run_dir is not None:
         path = Path(config.run_dir)
@@ -134,22 +161,35 @@ def read_config(kind: type[Config]) -> Config:
                     f"--run-dir {path} holds a run already. Add --resume to go on with it, or "
                     "choose another directory."
                 )
-            config = _resumed(kind, config, file)
+            return _as_in(file, kind, config, kind.momentary)
         # A run that was killed early may have left parts of files.
-        elif path.exists() and not (
+        if path.exists() and not (
             path.is_dir() and all(p.name.startswith("partial-") for p in path.iterdir())
         ):
             raise RecipeError(
                 f"--run-dir {path} is neither empty nor the directory of a run. Choose another."
             )
-        elif config.resume:
+        if config.resume:
             print(f"{path} holds no run yet: starting from the beginning.")
     elif config.needs_run:
         raise RecipeError(f"{config.needs_run} needs the directory of the run: add --run-dir DIR.")
-    config.backend = choose_backend(config.backend)
-    if config.check:
-        sys.exit()
+    trained = getattr(config, "trained", None)
+    if trained is not None:
+        file = Path(trained, "config.json")
+        if not file.exists():
+            raise RecipeError(f"--trained needs the directory of a run. {trained} holds none.")
+        config = _as_in(file, kind, config, (*kind.momentary, *kind.later))
+        if not (file.parent / checkpoint_file(config.start_epoch)).exists():
+            raise RecipeError(
+                f"--trained {trained} holds no network to start from: it has not gone through the "
+                f"{config.start_epoch} epochs before its linearization."
+            )
     return config
+
+
+def checkpoint_file(epochs: int) -> str:
+    """The name of the file in a run directory that holds the state after so many epochs."""
+    return f"checkpoints/epoch-{epochs:04}.weights.h5"
 
 
 def show_if_finished(config: RunConfig) -> None:
@@ -178,7 +218,11 @@ def require(config: RunConfig, **least: float) -> None:
             )
 
 
-def _resumed(kind, config, file):
+def _as_in(file, kind, config, free):
+    """Reads the arguments once more: what they do not say is as in the configuration in a file.
+
+    Options that are `free` may differ from it.
+    """
     fields = {field.name for field in dataclasses.fields(kind)}
     try:
         stored = json.loads(file.read_text())
@@ -190,21 +234,20 @@ def _resumed(kind, config, file):
         raise RecipeError(
             f"`{file}` is that of another recipe or version. Start again in a new --run-dir."
         )
-    stored |= {name: getattr(config, name) for name in kind.momentary} | {"resume": False}
-    # Read once more: what the command line does not say is as it was.
+    stored |= {name: getattr(config, name) for name in free} | {"resume": False}
     config = tyro.cli(kind, default=kind(**stored))
     differing = []
     for name, value in stored.items():
         given = getattr(config, name)
         if given in (None, "auto"):
             setattr(config, name, value)
-        elif given != value and name not in kind.momentary:
+        elif given != value and name not in free:
             differing.append(f"{name} (there {value!r}, now {given!r})")
     if differing:
         raise RecipeError(
-            f"--run-dir {config.run_dir} is the directory of a run with another configuration: "
+            f"{file.parent} is the directory of a run with another configuration: "
             f"{', '.join(differing)}. Leave these options out to go on with that run, or choose "
-            "another --run-dir."
+            "another directory."
         )
     return config
 

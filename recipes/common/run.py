@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 import keras_nladv
-from common.config import RecipeError
+from common.config import RecipeError, checkpoint_file
 
 
 class Run:
@@ -28,6 +28,11 @@ class Run:
     with their digests, and holds the history up to there; it is replaced in one step, as all other
     files.
 
+    Args:
+        config: The configuration.
+        start_epoch: `None`, or an integer. The state after so many epochs is kept for other runs
+            to start from.
+
     Attributes:
         path: Where it is.
         history: List of dicts, the logs of each epoch that is committed.
@@ -35,9 +40,10 @@ class Run:
         checkpoints: List of dicts, the newest first.
     """
 
-    def __init__(self, config):
+    def __init__(self, config, start_epoch=None):
         """Makes the directory, if it is not that of a run that is resumed."""
         self.path = Path(config.run_dir)
+        self.start_epoch = start_epoch
         self.history, self.checkpoints, self.seconds = [], [], 0.0
         self.path.mkdir(parents=True, exist_ok=True)
         fields = dataclasses.asdict(config)
@@ -69,7 +75,7 @@ class Run:
     def commit(self, model, logs, seconds):
         """Saves the state of the model after an epoch, with the logs of that epoch."""
         (self.path / "checkpoints").mkdir(exist_ok=True)
-        name = f"checkpoints/epoch-{self.epochs + 1:04}.weights.h5"
+        name = checkpoint_file(self.epochs + 1)
         self.save(name, model.save_weights)
         self.history.append(logs)
         self.seconds = seconds
@@ -77,7 +83,7 @@ class Run:
             0, {"epochs": self.epochs, "file": name, "sha256": _digest(self.path / name)}
         )
         # One more than needed, should the newest be damaged.
-        del self.checkpoints[2:]
+        self.checkpoints[2:] = [c for c in self.checkpoints[2:] if c["epochs"] == self.start_epoch]
         self.write_json(
             "state.json",
             {"checkpoints": self.checkpoints, "seconds": seconds, "history": self.history},
@@ -96,38 +102,43 @@ class Run:
             writer.writerows({"epoch": i, **logs} for i, logs in enumerate(self.history, start=1))
         self.write("history.csv", text.getvalue())
 
-    def restore(self, model):
+    def restore(self, model, trained=None):
         """Takes a compiled model back to the last epoch that was committed, if there is one.
+
+        Args:
+            model: The model.
+            trained: `None`, or the directory of another run. If no epoch was committed, it is that
+                run's state after `start_epoch` epochs that is gone on with.
 
         Raises:
             RecipeError: If the state is damaged.
         """
+        path, own = self.path, (self.path / "state.json").exists()
+        if trained is not None and not own:
+            path = Path(trained)
         try:
-            state = json.loads((self.path / "state.json").read_text())
+            state = json.loads((path / "state.json").read_text())
             checkpoints, history = state["checkpoints"], state["history"]
             seconds = state["seconds"]
         except FileNotFoundError:
             return
         except (ValueError, KeyError, TypeError) as error:
             raise RecipeError(
-                f"`{self.path / 'state.json'}` is damaged: {error}. Start again in a new --run-dir."
+                f"`{path / 'state.json'}` is damaged: {error}. Start again in a new --run-dir."
             ) from error
-        while checkpoints and not self._intact(checkpoints[0]):
-            print(f"`{self.path / checkpoints.pop(0)['file']}` is damaged; trying the one before.")
+        if not own:
+            checkpoints = [c for c in checkpoints if c["epochs"] == self.start_epoch]
+        while checkpoints and not _intact(path, checkpoints[0]):
+            print(f"`{path / checkpoints.pop(0)['file']}` is damaged; trying the one before.")
         if not checkpoints:
-            raise RecipeError(
-                f"No checkpoint in {self.path} is intact. Start again in a new --run-dir."
-            )
+            raise RecipeError(f"No checkpoint in {path} is intact. Start again in a new --run-dir.")
         model.optimizer.build(model.trainable_variables)
-        model.load_weights(self.path / checkpoints[0]["file"])
-        self.checkpoints = checkpoints
+        model.load_weights(path / checkpoints[0]["file"])
+        if own:
+            self.checkpoints = checkpoints
         self.history = history[: checkpoints[0]["epochs"]]
         self.seconds = seconds * self.epochs / len(history)
         self.write_history()
-
-    def _intact(self, checkpoint):
-        file = self.path / checkpoint["file"]
-        return file.exists() and _digest(file) == checkpoint["sha256"]
 
 
 # What `Progress` shows of linearization.
@@ -202,6 +213,11 @@ class Progress(keras.callbacks.Callback):
 
     def _show(self, *cells):
         tqdm.write("  ".join(f"{cell:>11}" for cell in cells))
+
+
+def _intact(path, checkpoint):
+    file = path / checkpoint["file"]
+    return file.exists() and _digest(file) == checkpoint["sha256"]
 
 
 def _digest(file):

@@ -6,7 +6,16 @@ import os
 
 import keras
 import pytest
-from common.config import RecipeError, RunConfig, choose_backend, plain_errors, read_config, require
+from common.config import (
+    LinearizationConfig,
+    RecipeError,
+    RunConfig,
+    checkpoint_file,
+    choose_backend,
+    plain_errors,
+    read_config,
+    require,
+)
 
 
 @dataclasses.dataclass
@@ -111,6 +120,56 @@ def test_resume_without_a_run(read, tmp_path):
     (tmp_path / "config.json").write_text('{"epochs": 3}')
     with pytest.raises(RecipeError, match="another recipe"):
         read("--resume --run-dir .")
+
+
+@dataclasses.dataclass
+class Pressed(LinearizationConfig):
+    """A recipe that presses units to linear."""
+
+    epochs: int = 8
+    strength: float = 0.1
+
+
+@pytest.fixture
+def read_trained(monkeypatch, tmp_path):
+    """Reads arguments, in the presence of a run that went through 3 epochs before the start."""
+    monkeypatch.setenv("KERAS_BACKEND", keras.backend.backend())
+    monkeypatch.chdir(tmp_path)
+    base = Pressed(seed=5, start_epoch=3, epochs=4, strength=0.7, ramp_epochs=1)
+    base.backend = keras.backend.backend()
+    stored = {name: x for name, x in vars(base).items() if name not in base.momentary}
+    (tmp_path / "base" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "base" / "config.json").write_text(json.dumps(stored))
+    (tmp_path / "base" / checkpoint_file(3)).touch()
+
+    def read(arguments):
+        monkeypatch.setattr("sys.argv", ["recipe.py", *arguments.split()])
+        config = read_config(Pressed)
+        config.complete(config.epochs)
+        return config
+
+    return read
+
+
+def test_a_network_that_is_trained_brings_its_options(read_trained, tmp_path):
+    config = read_trained("--trained base --strength 0.2 --run-dir new")
+    assert (config.seed, config.start_epoch) == (5, 3)
+    # What counts only later is not taken from there.
+    assert (config.epochs, config.strength, config.ramp_epochs) == (8, 0.2, 1)
+    assert (config.target_nonlinear_units, config.run_dir) == (0.3, "new")
+    assert config.trained == str(tmp_path / "base")
+    with pytest.raises(RecipeError, match=r"another configuration: seed \(there 5, now 6\)"):
+        read_trained("--trained base --seed 6")
+
+
+def test_networks_that_are_not_trained(read_trained, tmp_path):
+    with pytest.raises(RecipeError, match=r"--trained needs the directory of a run"):
+        read_trained("--trained elsewhere")
+    with pytest.raises(RecipeError, match=r"--epochs must be more than the 3 .* Received: 3"):
+        read_trained("--trained base --epochs 3")
+    (tmp_path / "base" / checkpoint_file(3)).unlink()
+    with pytest.raises(RecipeError, match=r"has not gone through the 3 epochs before"):
+        read_trained("--trained base")
 
 
 @pytest.mark.parametrize("epochs", [0, -1, math.nan, math.inf])

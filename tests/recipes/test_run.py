@@ -69,6 +69,29 @@ def test_a_resumed_run_goes_on_as_if_nothing_had_been(config, policy):
     assert [step(again) for _ in range(3)] == onward
 
 
+def test_another_run_goes_on_from_where_linearization_starts(config, tmp_path):
+    model, run = built(), Run(config, start_epoch=1)
+    for _ in range(4):
+        run.commit(model, {"loss": step(model)}, 3.0)
+        if run.epochs == 1:
+            expected = state(model)
+            onward = [step(model) for _ in range(2)]
+            run.restore(model)
+    other = RunConfig(backend="jax", run_dir=str(tmp_path / "other"))
+    for _ in range(2):  # As if it was killed before it had committed anything.
+        again, second = built(seed=1), Run(other, start_epoch=1)
+        second.restore(again, run.path)
+        assert (second.history, second.epochs, second.seconds) == (run.history[:1], 1, 0.75)
+        assert_same_state(again, expected)
+        losses = [step(again)]
+    second.commit(again, {"loss": losses[0]}, 1.0)
+    third = Run(other, start_epoch=1)
+    third.restore(again, run.path)
+    assert third.epochs == 2
+    assert [*losses, step(again)] == onward
+    assert [c["epochs"] for c in run.checkpoints] == [4, 3, 1]
+
+
 def test_a_crash_at_any_call_leaves_an_epoch_that_is_whole(config, monkeypatch):
     model, run = built(), Run(config)
     run.commit(model, {"loss": step(model)}, 1.0)

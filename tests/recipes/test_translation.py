@@ -130,6 +130,18 @@ def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, folder, tmp_p
         assert (tmp_path / "run" / name).read_bytes() == (path / name).read_bytes()
 
 
+
+
+def test_from_a_network_that_is_trained(finished, tmp_path):
+    """With the same options, what comes is what came there."""
+    path, _ = finished
+    options = "--epochs 4 --ramp-epochs 0 --strength 3"
+    status, out, err = run(f"--trained {path} {options} --run-dir {tmp_path / 'run'}")
+    assert status == 0, err
+    assert " 1/4 " not in out
+    assert " 2/4 " in out
+    for name in ("translations.txt", "history.csv", "subwords.model", "before.json"):
+        assert (tmp_path / "run" / name).read_bytes() == (path / name).read_bytes()
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
