@@ -3,22 +3,26 @@ from keras import ops
 
 
 class SmoothedCrossEntropy(keras.losses.Loss):
-    """Cross-entropy of logits, with a share of each label spread over all classes.
+    """Cross-entropy, with a share of each label spread over all classes.
 
-    The mean is that over tokens that count, not over padding.
+    It is computed from the logarithms of probabilities: where there are thousands of classes, each
+    softmax that a loss or a metric computes for itself takes a good part of a training step. The
+    mean is that over tokens that count, not over padding.
 
     Args:
         smoothing: Float, the share.
     """
 
-    def __init__(self, smoothing):
+    def __init__(self, smoothing=0.0):
         super().__init__(reduction="mean_with_sample_weight", name="smoothed_cross_entropy")
         self.smoothing = smoothing
 
     def call(self, y_true, y_pred):
-        log = ops.log_softmax(ops.cast(y_pred, "float32"))
-        right = ops.take_along_axis(log, ops.cast(y_true, "int32")[..., None], axis=-1)[..., 0]
-        return -(1 - self.smoothing) * right - self.smoothing * ops.mean(log, axis=-1)
+        labels = ops.cast(y_true, "int32")[..., None]
+        loss = -ops.take_along_axis(y_pred, labels, axis=-1)[..., 0]
+        if self.smoothing:
+            loss = (1 - self.smoothing) * loss - self.smoothing * ops.mean(y_pred, axis=-1)
+        return loss
 
     def get_config(self):
         return {"smoothing": self.smoothing}

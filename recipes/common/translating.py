@@ -1,7 +1,5 @@
 """Sentences in, sentences out; and how good they are."""
 
-import time
-
 import numpy as np
 import sacrebleu
 
@@ -20,19 +18,16 @@ class Translations:
 
     Attributes:
         texts: List of strings.
-        seconds: Float, the time that they took.
     """
 
     def __init__(self, decoding, subwords, sources, length, batch_size):
         # One size for all batches: backends compile for each.
         count = -(-len(sources) // batch_size) * batch_size
         ids = padded([sources[i % len(sources)][:length] for i in range(count)], length)
-        start = time.perf_counter()
         rows = [
             decoding.predict_on_batch(ids[first : first + batch_size])
             for first in range(0, count, batch_size)
         ]
-        self.seconds = time.perf_counter() - start
         self.texts = subwords.decode(np.concatenate(rows)[: len(sources), 1:])
 
     def scores(self, references):

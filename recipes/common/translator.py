@@ -25,7 +25,8 @@ def translator(vocabulary, length, *, layers, dim, heads, ffn_dim, dropout, gran
 
     Returns:
         An uncompiled `keras.Model` from `{"source": ids, "target": ids}`, of shapes (batch, s) and
-        (batch, t), to logits of shape (batch, t, vocabulary): those of the token that follows.
+        (batch, t), to the logarithms of the probabilities of the token that follows, of shape
+        (batch, t, vocabulary).
     """
     source = keras.Input((None,), dtype="int32", name="source")
     target = keras.Input((None,), dtype="int32", name="target")
@@ -77,4 +78,6 @@ def translator(vocabulary, length, *, layers, dim, heads, ffn_dim, dropout, gran
         )
         x = decoder(x, memory, encoder_padding_mask=padding)
     x = keras.layers.LayerNormalization(name="output")(x)
-    return keras.Model({"source": source, "target": target}, embedding(x, reverse=True))
+    logits = embedding(x, reverse=True)
+    log = keras.layers.Activation("log_softmax", dtype="float32", name="log_probabilities")(logits)
+    return keras.Model({"source": source, "target": target}, log)

@@ -26,7 +26,8 @@ SHORT = (
 KEYS = {
     *("bleu_before", "bleu_after", "exact_match_before", "exact_match_after", "chrf_after"),
     *("path_length_before", "path_length", "nonlinear_units", "signature", "bleu_collapsed"),
-    *("translations_per_second", "backend", "epochs", "seed", "seconds", "versions"),
+    *("translations_per_second", "translations_per_second_collapsed", "backend", "epochs"),
+    *("seed", "seconds", "versions"),
 }
 
 
@@ -62,7 +63,8 @@ def test_summary(finished):
     assert summary["backend"] == BACKEND
     # What was written is what is scored.
     rows = [line.split("\t") for line in (path / "translations.txt").read_text().splitlines()]
-    _, references, texts = zip(*rows)
+    _, references, before, texts = zip(*rows)
+    assert before != texts
     bleu = sacrebleu.metrics.BLEU()
     assert bleu.corpus_score(texts, [references]).score == pytest.approx(summary["bleu_after"])
     assert str(bleu.get_signature()) == summary["signature"]
@@ -95,7 +97,7 @@ def test_events(finished):
 def test_translate(finished):
     path, _ = finished
     row = (path / "translations.txt").read_text().splitlines()[0]
-    source, _, text = row.split("\t")
+    source, _, _, text = row.split("\t")
     status, out, err = run(f"--run-dir {path} --translate '{source}'")
     assert status == 0, err
     assert out == text + "\n"
@@ -130,8 +132,6 @@ def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, folder, tmp_p
         assert (tmp_path / "run" / name).read_bytes() == (path / name).read_bytes()
 
 
-
-
 def test_from_a_network_that_is_trained(finished, tmp_path):
     """With the same options, what comes is what came there."""
     path, _ = finished
@@ -142,6 +142,8 @@ def test_from_a_network_that_is_trained(finished, tmp_path):
     assert " 2/4 " in out
     for name in ("translations.txt", "history.csv", "subwords.model", "before.json"):
         assert (tmp_path / "run" / name).read_bytes() == (path / name).read_bytes()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
