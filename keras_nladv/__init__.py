@@ -1,5 +1,6 @@
 """Measure how much of a network's nonlinearity is needed, and remove the rest."""
 
+from keras_nladv import tangent as tangent
 from keras_nladv.callbacks import LinearizationSchedule as LinearizationSchedule
 from keras_nladv.callbacks import PathLengthCallback as PathLengthCallback
 from keras_nladv.callbacks import core_image as core_image

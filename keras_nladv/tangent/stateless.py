@@ -1,0 +1,209 @@
+import weakref
+from typing import Any, ClassVar
+
+import keras
+from keras import ops
+
+from keras_nladv.tangent import differentiation
+
+
+class Stateless:
+    """A model as a function of some of its variables.
+
+    It runs as it does in `predict`: no dropout, and normalization by moving statistics. Inputs of
+    a batch do not influence each other.
+
+    Args:
+        model: A built Keras model with one output tensor.
+        variables: List of variables of the model, or `None` for those that are trainable.
+
+    Raises:
+        ValueError: If the model is not built, or has no such variables.
+    """
+
+    _known: ClassVar[weakref.WeakKeyDictionary[Any, Any]] = weakref.WeakKeyDictionary()
+
+    @classmethod
+    def of(cls, model, variables=None):
+        """The one of a model and its variables, whose functions may be compiled already."""
+        if not isinstance(model, keras.Model):
+            raise ValueError(f"`model` must be a Keras model. Received: model={model!r}")
+        variables = model.trainable_variables if variables is None else list(variables)
+        known = cls._known.setdefault(model, {})
+        key = tuple(map(id, variables))
+        if key not in known:
+            known[key] = cls(model, variables)
+        return known[key]
+
+    def __init__(self, model, variables):
+        if not model.built:
+            raise ValueError(
+                f"Model '{model.name}' must be built, so that its variables are there. Call it on "
+                "some inputs, or `model.build(input_shape)`, first."
+            )
+        everything = {id(variable): variable for variable in model.variables}
+        for each in variables:
+            if id(each) not in everything:
+                raise ValueError(
+                    f"`variables` must be variables of model '{model.name}'. Received: {each!r}"
+                )
+            if not keras.backend.is_float_dtype(each.dtype):
+                raise ValueError(
+                    "`variables` must be floats, which have derivatives. Received: "
+                    f"'{each.path}' of dtype {each.dtype}"
+                )
+        if not variables:
+            raise ValueError(
+                f"Model '{model.name}' has no trainable variables to differentiate with respect "
+                "to. Give `variables`, or make layers trainable."
+            )
+        # The model does not live longer because its functions are known.
+        self._model = weakref.ref(model)
+        self._compiled = {}
+        self._differentiable = False
+        self.variables = variables
+        chosen = set(map(id, variables))
+        self.others = [each for each in everything.values() if id(each) not in chosen]
+
+    @property
+    def model(self):
+        return self._model()
+
+    @property
+    def values(self):
+        """Values of the chosen variables."""
+        return [ops.stop_gradient(each.value) for each in self.variables]
+
+    @property
+    def state(self):
+        """Values of the other variables."""
+        return [ops.stop_gradient(each.value) for each in self.others]
+
+    def __call__(self, values, state, x):
+        """Outputs for values of the chosen variables and of the others, as a matrix.
+
+        Args:
+            values: List of tensors.
+            state: List of tensors.
+            x: Inputs of the model, of `n` examples.
+
+        Returns:
+            Tensor of shape `(n, k)`: what the model puts out, each example flattened.
+
+        Raises:
+            ValueError: If the model puts out something else than one tensor of floats, or if it
+                draws random numbers or keeps statistics as it runs.
+        """
+        outputs = self.run(values, state, x)
+        return ops.reshape(outputs, (outputs.shape[0], -1))
+
+    def run(self, values, state, x, scope=keras.StatelessScope):
+        """As `__call__`, but outputs keep their shape. Variables are read through `scope`."""
+        pairs = [*zip(self.variables, values, strict=True), *zip(self.others, state, strict=True)]
+        with scope(pairs) as scope:
+            before = dict(scope.state_mapping)
+            outputs = self.model(x, training=False)
+        changed = [key for key, each in scope.state_mapping.items() if before.get(key) is not each]
+        if changed:
+            raise self._not_steady(next((v.path for v, _ in pairs if id(v) in changed), None))
+        if not hasattr(outputs, "shape"):
+            raise ValueError(
+                f"Model '{self.model.name}' must put out one tensor. Received: a "
+                f"{type(outputs).__name__} of {len(keras.tree.flatten(outputs))}. Choose one: "
+                "`keras.Model(model.inputs, model.outputs[0])`."
+            )
+        if not keras.backend.is_float_dtype(outputs.dtype):
+            raise ValueError(
+                f"Model '{self.model.name}' must put out floats, which have derivatives. "
+                f"Received: dtype={keras.backend.standardize_dtype(outputs.dtype)}"
+            )
+        return outputs
+
+    def _not_steady(self, path):
+        changing = f"changes its variable '{path}' whenever it runs: it " if path else ""
+        return ValueError(
+            f"Model '{self.model.name}' {changing}draws random numbers or keeps statistics also "
+            "with `training=False`. Make a model of its layers that does not."
+        )
+
+    def compiled(self, function):
+        """Compiles a function, `function(stateless, *arguments)`, once."""
+        if function not in self._compiled:
+            itself = weakref.ref(self)
+            self._compiled[function] = differentiation.compiled(
+                lambda *arguments: function(itself(), *arguments)
+            )
+        return self._compiled[function]
+
+    def inputs(self, x, name="x"):
+        """`x` as tensors.
+
+        Raises:
+            ValueError: If it is no input of this model, or if the model has no derivatives.
+        """
+        x = keras.tree.map_structure(ops.convert_to_tensor, x)
+        received = keras.tree.flatten(x)
+        sizes = {each.shape[0] if len(each.shape) else None for each in received}
+        if len(sizes) != 1 or None in sizes or 0 in sizes:
+            raise ValueError(
+                f"`{name}` must hold at least one example, and as many in each input. Received "
+                f"shapes: {[tuple(each.shape) for each in received]}"
+            )
+        expected = getattr(self.model, "inputs", None)
+        if expected is None:
+            return self._with_derivatives(x)
+        named = {tensor.name: tensor for tensor in expected}
+        if isinstance(x, dict) and x.keys() == named.keys():
+            expected = keras.tree.flatten(named)
+        if len(expected) != len(received):
+            raise ValueError(
+                f"`{name}` must be the {len(expected)} inputs of model '{self.model.name}'. "
+                f"Received: {len(received)}"
+            )
+        for tensor, each in zip(expected, received, strict=True):
+            shape, wanted = tuple(each.shape[1:]), tuple(tensor.shape[1:])
+            if len(shape) != len(wanted) or any(
+                want not in (None, size) for want, size in zip(wanted, shape, strict=True)
+            ):
+                raise ValueError(
+                    f"`{name}` must have examples of shape {wanted} for input '{tensor.name}'. "
+                    f"Received: {shape}"
+                )
+            floats = map(keras.backend.is_float_dtype, (tensor.dtype, each.dtype))
+            if tuple(floats) == (True, False):
+                raise ValueError(
+                    f"`{name}` must be floats for input '{tensor.name}'. Received: "
+                    f"dtype={keras.backend.standardize_dtype(each.dtype)}. Scale it as in training "
+                    "and cast it."
+                )
+        return self._with_derivatives(x)
+
+    def _with_derivatives(self, x):
+        """`x`, once it is known that each layer has a variable that outputs depend on.
+
+        It need not be all of its variables: a layer may have some that it only compares with.
+        """
+        if self._differentiable:
+            return x
+        one = keras.tree.map_structure(lambda each: each[:1], x)
+        state = self.state
+
+        def function(values):
+            return self.run(values, state, one)
+
+        cut = differentiation.unconnected(function, self.values)
+        if not differentiation.repeatable(function, self.values):
+            raise self._not_steady(None)
+        layers: dict[str, list[int]] = {}
+        for index, variable in enumerate(self.variables):
+            layers.setdefault(variable.path.rpartition("/")[0], []).append(index)
+        for indices in layers.values():
+            if cut.issuperset(indices):
+                raise ValueError(
+                    f"The outputs of model '{self.model.name}' have no derivative with respect to "
+                    f"its variable '{self.variables[indices[0]].path}': what is between them "
+                    "rounds, compares or stops gradients, or the variable is not used. If that is "
+                    "meant, give `variables` without it."
+                )
+        self._differentiable = True
+        return x
