@@ -2,6 +2,8 @@ import io
 import os
 import socket
 import time
+import weakref
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -26,6 +28,9 @@ BUCKETS = 20
 class EventWriter:
     """Writes an event file of TensorBoard, without TensorFlow.
 
+    Callbacks of one training that write to the same directory share a file: for a reader, the start
+    of a second one would mean that the first one's training was interrupted.
+
     TensorBoard's own `EventFileWriter` imports TensorFlow where that is installed, and a thread of
     its own meets the errors of the disk. Here the caller does.
 
@@ -38,8 +43,21 @@ class EventWriter:
         OSError: Like every method, if the file cannot be written.
     """
 
+    # Those that have been started since one was last written to.
+    _started: ClassVar[weakref.WeakValueDictionary[Any, Any]] = weakref.WeakValueDictionary()
+
+    @classmethod
+    def of(cls, log_dir, step):
+        """The one that another callback has just started there, or a new one."""
+        key = os.path.realpath(log_dir), step
+        writer = cls._started.get(key) or cls(log_dir, step)
+        cls._started[key] = writer
+        writer._users += 1
+        return writer
+
     def __init__(self, log_dir, step):
         os.makedirs(log_dir, exist_ok=True)
+        self._users, self._step, self._tags = 0, step, set()
         # TensorBoard reads the files of a directory in the order of their names.
         name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
         # Without a buffer nothing is lost with a killed process, and errors come at once. There is
@@ -54,7 +72,7 @@ class EventWriter:
 
         Args:
             step: Integer.
-            scalars: Dict from tags to numbers.
+            scalars: Dict from tags to numbers. What the step has already is left out.
             histograms: Dict from tags to arrays of finite numbers. Empty ones are left out.
             images: Dict from tags to `PIL.Image.Image`s.
             texts: Dict from tags to strings of Markdown.
@@ -62,8 +80,13 @@ class EventWriter:
         # TensorBoard knows two forms of each kind. All readers know the older ones: for
         # `EventAccumulator`, say, the newer ones are no scalars, histograms and images but tensors.
         summary = Summary()
+        self._started.clear()
+        if step != self._step:
+            self._step, self._tags = step, set()
         for tag, value in scalars.items():
-            summary.value.add(tag=tag, simple_value=float(value))
+            if tag not in self._tags:
+                summary.value.add(tag=tag, simple_value=float(value))
+        self._tags.update(scalars)
         for tag, values in histograms.items():
             if values.size:
                 summary.value.add(tag=tag, histo=_histogram(values))
@@ -99,7 +122,10 @@ class EventWriter:
         self._write(summary=summary)
 
     def close(self):
-        self._file.close()
+        self._users -= 1
+        if self._users <= 0:
+            self._started.clear()
+            self._file.close()
 
     def _write(self, **fields):
         self._records.write(Event(wall_time=time.time(), **fields).SerializeToString())

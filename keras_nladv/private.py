@@ -2,7 +2,7 @@
 
 Keras has no public way to walk the graph of a Functional model or of a symbolic run. What is read
 here: `_keras_history` and `_keras_mask` of a `KerasTensor`, `Operation._inbound_nodes`, the fields
-of a node, the structures of a model's inputs and outputs, and the list of a layer's sublayers.
+of a node, the structures of a model's inputs and outputs, and a layer's sublayers and `RematScope`.
 """
 
 import sys
@@ -93,6 +93,11 @@ def is_keras_operation(operation):
 def sublayers(layer):
     """All layers inside `layer`, at any depth, `layer` itself first."""
     return layer._flatten_layers()
+
+
+def is_rematerialized(layer):
+    """Whether a layer is called again for its gradients: it was made in a `keras.RematScope`."""
+    return layer._remat_mode is not None
 
 
 def lambda_arguments(layer):

@@ -1,34 +1,15 @@
-import functools
-
 import numpy as np
 
-try:
-    from PIL import Image, ImageDraw, ImageFont
-except ImportError as error:
-    raise ImportError(
-        "Drawing the core of a model needs the package Pillow. Install it with "
-        "`pip install 'keras-nladv[tensorboard]'`."
-    ) from error
+from keras_nladv.pictures import BRIGHT, DARK, GAP, LINE, MARGIN, WHITE, Image, palette, text
 
 TURN = Image.Transpose.ROTATE_270
 
-# The pixels are one byte each: the lower half of the values is units, from linear to nonlinear, the
-# upper half is text on white.
-LINEAR, NONLINEAR, TEXT, WHITE = 0, 127, 128, 255
-COLORS = {LINEAR: (38, 43, 64), NONLINEAR: (255, 183, 27), TEXT: (60, 60, 60), WHITE: (255,) * 3}
-PALETTE = np.stack(
-    [
-        np.interp(range(256), list(COLORS), channel)
-        for channel in zip(*COLORS.values(), strict=True)
-    ],
-    axis=1,
-)
+# Pixels of units, from linear to nonlinear.
+LINEAR, NONLINEAR = 0, 127
+PALETTE = palette({LINEAR: DARK, NONLINEAR: BRIGHT})
 
 HEIGHT = 320  # of the tallest layer
 WIDTH = 900  # of all layers, if each of them is to be seen
-MARGIN = 12
-LINE = 18
-GAP = 2  # between layers
 LINED = 8  # Units that are not as high have no line between them: shrunk, it would be a pattern.
 NAMED = 40  # more layers have no room for their names
 
@@ -40,12 +21,12 @@ def draw_core(activations):
         _shares(activation, mask) for activation, mask in zip(activations, masks, strict=True)
     ]
     counts = [int(mask.sum()) for mask in masks]
-    title = _text(f"{sum(counts)} of {sum(mask.size for mask in masks)} units nonlinear")
+    title = text(f"{sum(counts)} of {sum(mask.size for mask in masks)} units nonlinear")
     names, labels = [], []
     if len(activations) <= NAMED:
-        names = [_text(activation.name).transpose(TURN) for activation in activations]
+        names = [text(activation.name).transpose(TURN) for activation in activations]
         labels = [
-            _text(f"{n}/{mask.size}").transpose(TURN) for n, mask in zip(counts, masks, strict=True)
+            text(f"{n}/{mask.size}").transpose(TURN) for n, mask in zip(counts, masks, strict=True)
         ]
 
     # Units get whole pixels if there is room, parts of a pixel if not.
@@ -79,7 +60,7 @@ def draw_core(activations):
         left = MARGIN + i * step + (step - GAP - label.width) // 2
         image.paste(label, (left, bottom + GAP))
         image.paste(name, (left, below))
-    image.putpalette(PALETTE.astype("uint8").tobytes())
+    image.putpalette(PALETTE)
     return image
 
 
@@ -87,17 +68,3 @@ def _shares(activation, mask):
     """The nonlinear share of each channel."""
     shape = np.shape(getattr(activation.layer, "alpha", ()))
     return mask.reshape(-1, shape[-1] if len(shape) > 1 else mask.size).mean(axis=0)
-
-
-@functools.lru_cache(1000)
-def _text(text):
-    """A line of text. Most of them come back each epoch, and drawing them would take longest."""
-    font = _font()
-    image = Image.new("L", (int(font.getlength(text)) + 8, LINE), WHITE)
-    ImageDraw.Draw(image).text((0, 1), text, TEXT, font)
-    return image
-
-
-@functools.cache
-def _font():
-    return ImageFont.load_default(12)

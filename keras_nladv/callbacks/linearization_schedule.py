@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import keras
 
+from keras_nladv.arguments import integer
 from keras_nladv.graph import nonlinearity_report, path_length
 from keras_nladv.regularizers import NonlinearitySparsity
 
@@ -82,8 +83,8 @@ class LinearizationSchedule(keras.callbacks.Callback):
     ):
         super().__init__()
         self.strength = _number("strength", strength, math.inf)
-        self.start_epoch = _integer("start_epoch", start_epoch)
-        self.ramp_epochs = _integer("ramp_epochs", ramp_epochs)
+        self.start_epoch = integer("start_epoch", start_epoch, least=0)
+        self.ramp_epochs = integer("ramp_epochs", ramp_epochs, least=0)
         if target_path_length is not None:
             target_path_length = _number("target_path_length", target_path_length, math.inf)
         if target_nonlinear_units is not None:
@@ -95,8 +96,8 @@ class LinearizationSchedule(keras.callbacks.Callback):
         self.target_path_length = target_path_length
         self.target_nonlinear_units = target_nonlinear_units
         self.stop_when = stop_when
-        self.end_epoch = None if end_epoch is None else _integer("end_epoch", end_epoch)
-        self.check_every = _integer("check_every", check_every, least=1)
+        self.end_epoch = None if end_epoch is None else integer("end_epoch", end_epoch, least=0)
+        self.check_every = integer("check_every", check_every, least=1)
 
     def on_train_begin(self, logs=None):
         self._regularizers = []
@@ -182,11 +183,3 @@ def _number(name, value, most):
         wanted = "a finite number of at least 0" if most == math.inf else f"a number in [0, {most}]"
         raise ValueError(f"`{name}` must be {wanted}. Received: {name}={value!r}")
     return float(value)
-
-
-def _integer(name, value, least=0):
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or int(value) < least:
-        raise ValueError(
-            f"`{name}` must be an integer of at least {least}. Received: {name}={value!r}"
-        )
-    return int(value)

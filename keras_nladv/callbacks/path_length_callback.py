@@ -1,17 +1,13 @@
-import contextlib
-import numbers
 import os
-import warnings
-from typing import Any
 
-import keras
 import numpy as np
 
+from keras_nladv.event_callback import EventCallback
 from keras_nladv.graph import path_length
 from keras_nladv.graph.path_graph import PathGraph
 
 
-class PathLengthCallback(keras.callbacks.Callback):
+class PathLengthCallback(EventCallback):
     """Measures after each epoch how nonlinear the model still is.
 
     It adds to the logs of the epoch `path_length`, the average number of nonlinear units on a path
@@ -50,35 +46,18 @@ class PathLengthCallback(keras.callbacks.Callback):
     """
 
     def __init__(self, log_dir: str | os.PathLike[str] | None = None, unnormalized: bool = False):
-        super().__init__()
+        super().__init__(log_dir)
         self.unnormalized = unnormalized
-        self._log_dir = None
         if log_dir is not None:
-            if not isinstance(log_dir, (str, os.PathLike)) or not os.fspath(log_dir):
-                raise ValueError(
-                    "`log_dir` must be `None` or the path of a directory. Received: "
-                    f"log_dir={log_dir!r}"
-                )
-            # What these need is not installed with every keras_nladv.
             from keras_nladv.callbacks.core_drawing import draw_core
-            from keras_nladv.event_writer import EventWriter
 
-            self._log_dir = os.fspath(log_dir)
-            self._draw_core, self._EventWriter = draw_core, EventWriter
-        self._writer: Any = None
+            self._draw_core = draw_core
 
     def on_train_begin(self, logs=None):
-        self._open = self._log_dir is not None
+        super().on_train_begin(logs)
         self._checked = False
         if self.model.built:
             self._check()
-
-    def on_epoch_begin(self, epoch, logs=None):
-        # Only here it is known at which epoch training begins.
-        if self._open:
-            self._open = False
-            with self._warning_of_errors():
-                self._writer = self._EventWriter(self._log_dir, epoch)
 
     def on_train_batch_begin(self, batch, logs=None):
         # With TensorFlow, a model may be built only while the first batch runs.
@@ -95,34 +74,16 @@ class PathLengthCallback(keras.callbacks.Callback):
             logs["path_length_unnormalized"] = graph.path_length(False, units)
         nonlinear = [activation.nonlinear for activation in units]
         logs["nonlinear_units"] = float(np.concatenate([[], *nonlinear]).mean()) if units else 0.0
-        if self._writer is not None:
-            self._write_events(epoch, logs, units)
-
-    def on_train_end(self, logs=None):
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        if self.is_writing:
+            slopes = {f"alpha/{unit.name}": unit.slopes for unit in units}
+            # A training that diverges shall end as the user wants it to, not with an error here.
+            finite = {
+                tag: values[np.isfinite(values)]
+                for tag, values in slopes.items()
+                if values is not None
+            }
+            self.write_events(epoch, logs, finite, {"core": self._draw_core(units)})
 
     def _check(self):
         path_length(self.model)
         self._checked = True
-
-    def _write_events(self, epoch, logs, units):
-        scalars = {tag: value for tag, value in logs.items() if isinstance(value, numbers.Real)}
-        slopes = {f"alpha/{unit.name}": unit.slopes for unit in units if unit.slopes is not None}
-        # A training that diverges shall end as the user wants it to, not with an error here.
-        slopes = {tag: values[np.isfinite(values)] for tag, values in slopes.items()}
-        with self._warning_of_errors():
-            self._writer.write(epoch, scalars, slopes, {"core": self._draw_core(units)})
-
-    @contextlib.contextmanager
-    def _warning_of_errors(self):
-        try:
-            yield
-        except OSError as error:
-            self.on_train_end()
-            warnings.warn(
-                f"`PathLengthCallback` cannot write to log_dir={self._log_dir!r}: {error}. "
-                "Training goes on without events for TensorBoard.",
-                stacklevel=2,
-            )

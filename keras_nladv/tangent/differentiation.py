@@ -13,11 +13,12 @@ from keras import ops
 # - `vjps(function, primals, cotangents)`: for a function that returns outputs and something else,
 #   that something, and a list of gradients, one for each primal, stacked over the cotangents that
 #   `cotangents(outputs)` stacks.
+# - `by_example(function, x, dtypes)`: for a function of a batch of one example, which returns
+#   tensors of these dtypes, what it returns for all examples, stacked.
 # - `unconnected(function, primals)`: the set of the indices of the primals on which outputs do not
 #   depend in a way that has a derivative.
 # - `repeatable(function, primals)`: whether outputs are the same in two runs.
-# - `traced(function, *arguments)`: runs a function for the shapes it meets, computing no more than
-#   the backend needs to.
+# - `traced(function, *arguments)`: runs a function once as if compiled, for the shapes it meets.
 def _repeatable(function, primals):
     first, second = (ops.convert_to_numpy(ops.cast(function(primals), "float32")) for _ in range(2))
     return np.allclose(first, second, rtol=1e-3, equal_nan=True)
@@ -45,6 +46,9 @@ if keras.backend.backend() == "jax":
             columns = zip(*(pullback(row)[0] for row in rows), strict=True)
             gradients = [jax.numpy.stack(column) for column in columns]
         return extra, gradients
+
+    def by_example(function, x, dtypes):
+        return jax.vmap(lambda one: function(jax.tree.map(lambda each: each[None], one)))(x)
 
     def repeatable(function, primals):
         return True  # What is random has a seed, and that it moves can be seen.
@@ -82,10 +86,36 @@ elif keras.backend.backend() == "torch":
             return torch.func.jvp(function, (primals,), (tangents,))
 
     def vjps(function, primals, cotangents):
-        with sdpa_kernel(SDPBackend.MATH):
-            outputs, pullback, extra = torch.func.vjp(function, primals, has_aux=True)
-        columns = zip(*(pullback(row)[0] for row in cotangents(outputs)), strict=True)
-        return extra, [torch.stack(column) for column in columns]
+        again = torch.is_grad_enabled()
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+            primals = [
+                # Not the tensors themselves: the function may use them in other ways, too.
+                each.view_as(each)
+                if again and each.requires_grad
+                else each.detach().requires_grad_()
+                for each in primals
+            ]
+            outputs, extra = function(primals)
+        rows = [
+            torch.autograd.grad(
+                outputs,
+                primals,
+                row,
+                retain_graph=True,
+                create_graph=again,
+                allow_unused=True,
+                materialize_grads=True,
+            )
+            for row in cotangents(outputs)
+        ]
+        return extra, [torch.stack(column) for column in zip(*rows, strict=True)]
+
+    def by_example(function, x, dtypes):
+        def one(i):
+            return function(keras.tree.map_structure(lambda each: each[i : i + 1], x))
+
+        rows = map(one, range(len(keras.tree.flatten(x)[0])))
+        return [torch.stack(column) for column in zip(*rows, strict=True)]
 
     repeatable = _repeatable
 
@@ -105,6 +135,9 @@ elif keras.backend.backend() == "torch":
 elif keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
+    # Operations on floats without a derivative.
+    CONSTANT = {"Ceil", "Floor", "Rint", "Round", "Sign", "StopGradient"}
+
     # What does not depend on the primals has a derivative, too: 0.
     ZERO = tf.UnconnectedGradients.ZERO
 
@@ -113,7 +146,7 @@ elif keras.backend.backend() == "tensorflow":
         return tf.function(function, autograph=False)
 
     def traced(function, *arguments):
-        return function(*arguments)
+        compiled(function).get_concrete_function(*arguments)
 
     def jvp(function, primals, tangents):
         # The derivative of gradients with respect to the cotangent. `ForwardAccumulator` does the
@@ -143,21 +176,40 @@ elif keras.backend.backend() == "tensorflow":
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(primals)
             outputs, extra = function(primals)
-        rows = [
-            tape.gradient(outputs, primals, row, unconnected_gradients=ZERO)
-            for row in tf.unstack(cotangents(outputs))
-        ]
-        return extra, [tf.stack(column) for column in zip(*rows, strict=True)]
+
+        def pulled_back(row):
+            gradients = tape.gradient(outputs, primals, row, unconnected_gradients=ZERO)
+            # Those of embeddings are sparse, and in loops they forget their shapes.
+            pairs = zip(gradients, primals, strict=True)
+            return [
+                tf.ensure_shape(tf.convert_to_tensor(each), primal.shape) for each, primal in pairs
+            ]
+
+        rows = cotangents(outputs)
+        if rows.shape[0] == 1:
+            return extra, [each[None] for each in pulled_back(rows[0])]
+        dtypes = [primal.dtype for primal in primals]
+        return extra, tf.map_fn(pulled_back, rows, fn_output_signature=dtypes)
+
+    def by_example(function, x, dtypes):
+        def one(x):
+            return function(tf.nest.map_structure(lambda each: each[None], x))
+
+        return tf.map_fn(one, x, fn_output_signature=dtypes)
 
     repeatable = _repeatable
 
     def unconnected(function, primals):
-        primals = [tf.identity(primal) for primal in primals]
-        with tf.GradientTape() as tape:
-            tape.watch(primals)
-            outputs = function(primals)
-        gradients = tape.gradient(outputs, primals)
-        return {index for index, each in enumerate(gradients) if each is None}
+        graph = compiled(function).get_concrete_function(primals).graph
+        reached, stack = set(), list(graph.outputs)
+        while stack:
+            tensor = stack.pop()
+            discrete = tensor.dtype.is_integer or tensor.dtype.is_bool
+            if not discrete and tensor.op.type not in CONSTANT and tensor.ref() not in reached:
+                reached.add(tensor.ref())
+                stack.extend(tensor.op.inputs)
+        inputs = graph.inputs[: len(primals)]
+        return {index for index, each in enumerate(inputs) if each.ref() not in reached}
 
 else:
 
@@ -167,4 +219,4 @@ else:
             f"Received: {keras.backend.backend()}"
         )
 
-    jvp = vjps = unconnected = repeatable = traced = compiled
+    jvp = vjps = by_example = unconnected = repeatable = traced = compiled

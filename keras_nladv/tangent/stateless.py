@@ -1,3 +1,4 @@
+import math
 import weakref
 from typing import Any, ClassVar
 
@@ -16,6 +17,12 @@ class Stateless:
     Args:
         model: A built Keras model with one output tensor.
         variables: List of variables of the model, or `None` for those that are trainable.
+
+    Attributes:
+        variables: List of the chosen variables.
+        others: List of the other variables of the model.
+        unconnected: Set of the indices of chosen variables without which outputs would have the
+            same derivatives. It is known once `inputs` has been called.
 
     Raises:
         ValueError: If the model is not built, or has no such variables.
@@ -60,10 +67,18 @@ class Stateless:
         # The model does not live longer because its functions are known.
         self._model = weakref.ref(model)
         self._compiled = {}
-        self._differentiable = False
+        self.plans: dict[Any, Any] = {}
+        self._checked = False
         self.variables = variables
+        self.unconnected: set[int] = set()
         chosen = set(map(id, variables))
         self.others = [each for each in everything.values() if id(each) not in chosen]
+
+    @property
+    def dtype(self):
+        """The dtype that kernels are summed up in."""
+        exact = any(each.dtype == "float64" for each in self.variables)
+        return "float64" if exact else "float32"
 
     @property
     def model(self):
@@ -95,7 +110,7 @@ class Stateless:
                 draws random numbers or keeps statistics as it runs.
         """
         outputs = self.run(values, state, x)
-        return ops.reshape(outputs, (outputs.shape[0], -1))
+        return ops.reshape(outputs, (-1, math.prod(outputs.shape[1:])))
 
     def run(self, values, state, x, scope=keras.StatelessScope):
         """As `__call__`, but outputs keep their shape. Variables are read through `scope`."""
@@ -112,6 +127,12 @@ class Stateless:
                 f"{type(outputs).__name__} of {len(keras.tree.flatten(outputs))}. Choose one: "
                 "`keras.Model(model.inputs, model.outputs[0])`."
             )
+        n = keras.tree.flatten(x)[0].shape[0]
+        if not outputs.shape or outputs.shape[0] != n:
+            raise ValueError(
+                f"Model '{self.model.name}' must put out something for each example. Received: "
+                f"outputs of shape {tuple(outputs.shape)} for {n} examples"
+            )
         if not keras.backend.is_float_dtype(outputs.dtype):
             raise ValueError(
                 f"Model '{self.model.name}' must put out floats, which have derivatives. "
@@ -126,14 +147,15 @@ class Stateless:
             "with `training=False`. Make a model of its layers that does not."
         )
 
-    def compiled(self, function):
-        """Compiles a function, `function(stateless, *arguments)`, once."""
-        if function not in self._compiled:
+    def compiled(self, function, *constants):
+        """Compiles a function, `function(stateless, *arguments, *constants)`, once."""
+        key = function, *constants
+        if key not in self._compiled:
             itself = weakref.ref(self)
-            self._compiled[function] = differentiation.compiled(
-                lambda *arguments: function(itself(), *arguments)
+            self._compiled[key] = differentiation.compiled(
+                lambda *arguments: function(itself(), *arguments, *constants)
             )
-        return self._compiled[function]
+        return self._compiled[key]
 
     def inputs(self, x, name="x"):
         """`x` as tensors.
@@ -178,12 +200,30 @@ class Stateless:
                 )
         return self._with_derivatives(x)
 
+    def pair(self, x1, x2):
+        """`x1` and `x2` as tensors. Where `x2` is `None` it is `x1`.
+
+        Raises:
+            ValueError: If they are no inputs of this model, or if their examples differ in shape.
+        """
+        x1 = self.inputs(x1, "x1")
+        if x2 is None:
+            return x1, x1
+        x2 = self.inputs(x2, "x2")
+        shapes = [[tuple(each.shape[1:]) for each in keras.tree.flatten(x)] for x in (x1, x2)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"`x2` must have examples of the shape of those of `x1`, {shapes[0]}. Received: "
+                f"{shapes[1]}"
+            )
+        return x1, x2
+
     def _with_derivatives(self, x):
         """`x`, once it is known that each layer has a variable that outputs depend on.
 
         It need not be all of its variables: a layer may have some that it only compares with.
         """
-        if self._differentiable:
+        if self._checked:
             return x
         one = keras.tree.map_structure(lambda each: each[:1], x)
         state = self.state
@@ -191,19 +231,19 @@ class Stateless:
         def function(values):
             return self.run(values, state, one)
 
-        cut = differentiation.unconnected(function, self.values)
+        self.unconnected = differentiation.unconnected(function, self.values)
         if not differentiation.repeatable(function, self.values):
             raise self._not_steady(None)
         layers: dict[str, list[int]] = {}
         for index, variable in enumerate(self.variables):
             layers.setdefault(variable.path.rpartition("/")[0], []).append(index)
         for indices in layers.values():
-            if cut.issuperset(indices):
+            if self.unconnected.issuperset(indices):
                 raise ValueError(
                     f"The outputs of model '{self.model.name}' have no derivative with respect to "
                     f"its variable '{self.variables[indices[0]].path}': what is between them "
                     "rounds, compares or stops gradients, or the variable is not used. If that is "
                     "meant, give `variables` without it."
                 )
-        self._differentiable = True
+        self._checked = True
         return x

@@ -7,9 +7,10 @@ import pytest
 
 from keras_nladv import SparsePReLU, core_image
 from keras_nladv.callbacks import core_drawing
-from keras_nladv.callbacks.core_drawing import HEIGHT, LINE, MARGIN
+from keras_nladv.callbacks.core_drawing import HEIGHT
+from keras_nladv.pictures import BRIGHT, COLORS, DARK, LINE, MARGIN
 
-BRIGHT, DARK, WHITE = (core_drawing.COLORS[i] for i in (core_drawing.NONLINEAR, 0, 255))
+WHITE = COLORS[255]
 
 
 def constant(slopes):

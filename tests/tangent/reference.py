@@ -96,7 +96,9 @@ MODELS = {
     "without bias": (lambda: sequential((4,), layers.Dense(3, use_bias=False)), (4,)),
     "conv1d": (
         lambda: sequential(
-            (6, 2), layers.Conv1D(4, 3, padding="causal", dilation_rate=2, activation="gelu")
+            (6, 2),
+            layers.Conv1D(4, 3, padding="causal", dilation_rate=2, activation="gelu"),
+            layers.MaxPooling1D(3),
         ),
         (6, 2),
     ),
@@ -110,7 +112,11 @@ MODELS = {
         (6, 5, 2),
     ),
     "conv3d": (
-        lambda: sequential((3, 4, 3, 1), layers.Conv3D(2, 2, activation="softplus")),
+        lambda: sequential(
+            (3, 4, 3, 1),
+            layers.Conv3D(2, 2, activation="softplus"),
+            layers.GlobalAveragePooling3D(),
+        ),
         (3, 4, 3, 1),
     ),
     "pooling": (
@@ -132,7 +138,12 @@ MODELS = {
         (6, 2),
     ),
     "transposed": (
-        lambda: sequential((3, 3, 2), layers.Conv2DTranspose(2, 2, 2), layers.UpSampling2D(2)),
+        lambda: sequential(
+            (3, 3, 2),
+            layers.Conv2DTranspose(2, 2, 2),
+            layers.UpSampling2D(2),
+            layers.GlobalAveragePooling2D(),
+        ),
         (3, 3, 2),
     ),
     "normalization": (
@@ -143,6 +154,7 @@ MODELS = {
             layers.LayerNormalization(axis=[-1, 1]),
             layers.GroupNormalization(2),
             layers.RMSNormalization(),
+            layers.AveragePooling2D(3),
         ),
         (4, 4, 2),
     ),
@@ -154,6 +166,7 @@ MODELS = {
             SparsePReLU(activation="silu", granularity="layer"),
             SparsePReLU(activation="silu", granularity="element"),
             layers.Dense(2, activation=SparsePReLU(activation="softplus")),
+            layers.GlobalAveragePooling2D(),
         ),
         (4, 4, 2),
     ),

@@ -1,0 +1,445 @@
+import functools
+import sys
+
+import hypothesis
+import hypothesis.strategies as st
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from keras_nladv import SparsePReLU
+from keras_nladv.tangent import empirical_ntk, ntk_vector_product, vjp
+from keras_nladv.tangent.batches import count, part
+from keras_nladv.tangent.kernel_plan import KernelPlan
+from keras_nladv.tangent.stateless import Stateless
+from tests.tangent.reference import MODELS, example, functional, numbers, randomized, sequential
+
+# The package has the function in the place of its module.
+module = sys.modules["keras_nladv.tangent.empirical_ntk"]
+METHODS = ["structured", "jacobian", "ntk-vector"]
+
+
+def jacobian(model, x, variables=None):
+    """The Jacobian, `(n, k, size)`, one gradient of one output of one example at a time."""
+    rows = []
+    for i in range(count(x)):
+        one = part(x, i, 1)
+        shape = model(one).shape
+        for row in np.eye(np.prod(shape)):
+            gradients = vjp(model, one, row.reshape(shape), variables)[1]
+            rows.append(np.concatenate([numbers(each).ravel() for each in gradients]))
+    rows = np.array(rows, "float64")
+    return rows.reshape(count(x), -1, rows.shape[1])
+
+
+def brute_force(model, x1, x2, variables=None):
+    return np.einsum(
+        "iap,jbp->ijab", jacobian(model, x1, variables), jacobian(model, x2, variables)
+    )
+
+
+def assert_close(kernel, expected, accuracy=1e-5):
+    assert kernel.shape == expected.shape
+    np.testing.assert_allclose(kernel, expected, atol=accuracy * np.abs(expected).max())
+
+
+def traced(kernel):
+    return np.trace(kernel, axis1=2, axis2=3)
+
+
+def plan(model, x):
+    stateless = Stateless.of(model)
+    return KernelPlan.of(stateless, stateless.inputs(x))
+
+
+def paths(model, x):
+    """What is left to gradients of single examples."""
+    return [Stateless.of(model).variables[i].path.rpartition("/")[2] for i in plan(model, x).rest]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_structured(name):
+    model, x1 = example(name, 2)
+    x2 = example(name, 2, seed=2)[1]
+    expected = brute_force(model, x1, x2)
+    kernel = empirical_ntk(model, x1, x2, method="structured")
+    assert kernel.dtype == "float32"
+    assert_close(kernel, expected)
+    assert_close(empirical_ntk(model, x1, x2, trace=True, method="structured"), traced(expected))
+
+
+@pytest.mark.parametrize("method", ["jacobian", "ntk-vector", "auto"])
+@pytest.mark.parametrize("name", ["dense", "conv2d", "shared", "two inputs"])
+def test_other_methods(name, method):
+    model, x1 = example(name, 2)
+    x2 = example(name, 3, seed=2)[1]
+    expected = brute_force(model, x1, x2)
+    assert_close(empirical_ntk(model, x1, x2, method=method), expected)
+    assert_close(empirical_ntk(model, x1, x2, trace=True, method=method), traced(expected))
+
+
+def test_product_with_a_vector():
+    model, x1 = example("conv2d", 2)
+    x2 = example("conv2d", 3, seed=2)[1]
+    vectors = np.random.default_rng(3).normal(size=(3, 4))
+    product = numbers(ntk_vector_product(model, x1, x2, vectors))
+    assert_close(product, np.einsum("ijab,jb->ia", brute_force(model, x1, x2), vectors))
+    same = numbers(ntk_vector_product(model, x2, None, vectors))
+    assert_close(same, numbers(ntk_vector_product(model, x2, x2, vectors)))
+
+
+def test_everything_known_is_structured():
+    """What is left is left on purpose, and nothing that has no derivative is computed."""
+    left = {name: paths(*example(name)) for name in MODELS}
+    separable = ["depthwise_kernel", "pointwise_kernel", "bias"]
+    recurrent = [*["kernel", "recurrent_kernel", "bias"] * 3]
+    assert {name: rest for name, rest in left.items() if rest} == {
+        "depthwise": separable,
+        "depthwise1d": separable,
+        "transposed": ["kernel", "bias"],
+        "recurrent": recurrent,
+        # Its first kernel is also read outside of the layer.
+        "subclassed": ["scale", "kernel", "bias"],
+    }
+
+
+def test_two_layers():
+    """The closed form for one hidden layer."""
+    rng = np.random.default_rng(0)
+    model = keras.Sequential(
+        [keras.Input((3,)), layers.Dense(50, "relu"), layers.Dense(2, use_bias=False)]
+    )
+    weights = [rng.normal(size=each.shape) for each in model.weights]
+    model.set_weights(weights)
+    x1, x2 = (rng.normal(size=(n, 3)) for n in (4, 5))
+    hidden = [np.maximum(x @ weights[0] + weights[1], 0) for x in (x1, x2)]
+    active = [each > 0 for each in hidden]
+    first = np.einsum("ih,jh,ha,hb->ijab", *active, weights[2], weights[2])
+    expected = first * (x1 @ x2.T + 1)[..., None, None]
+    expected += (hidden[0] @ hidden[1].T)[..., None, None] * np.eye(2)
+    for method in METHODS:
+        assert_close(empirical_ntk(model, x1, x2, method=method), expected)
+
+
+@pytest.mark.parametrize(
+    ("method", "batch_size"),
+    [
+        ("structured", None),
+        ("structured", 1),
+        ("structured", 2),
+        ("jacobian", 3),
+        ("ntk-vector", 7),
+    ],
+)
+def test_blocks(method, batch_size):
+    model, x1 = example("conv2d", 5)
+    x2 = example("conv2d", 4, seed=2)[1]
+    whole = brute_force(model, x1, x2)
+    assert_close(empirical_ntk(model, x1, x2, batch_size=batch_size, method=method), whole)
+    for trace in (False, True):
+        kernel = empirical_ntk(model, x1, None, trace, batch_size=batch_size, method=method)
+        axes = (1, 0) if trace else (1, 0, 3, 2)
+        np.testing.assert_array_equal(kernel, kernel.transpose(axes))
+        matrix = (
+            kernel if trace else kernel.transpose(0, 2, 1, 3).reshape([5 * kernel.shape[2]] * 2)
+        )
+        values = np.linalg.eigvalsh(matrix.astype("float64"))
+        assert values.min() > -1e-6 * values.max()
+        again = empirical_ntk(model, x1, x1.copy(), trace, method=method)
+        assert_close(kernel, again)
+
+
+def test_batch_size_bounds_what_is_held():
+    sizes = set()
+
+    class Noting(layers.Layer):
+        def call(self, inputs):
+            sizes.add(inputs.shape[0])
+            return inputs
+
+    model = sequential((4,), layers.Dense(3, "silu"), Noting(), layers.Dense(2))
+    x = np.ones((11, 4), "float32")
+    for method in ["structured", "ntk-vector"]:
+        sizes.clear()
+        empirical_ntk(model, x, batch_size=4, method=method)
+        # One for each check, two and three to find out how the model works; 11 = 4 + 4 + 3.
+        assert sizes <= {1, 2, 3, 4}
+        assert 4 in sizes
+
+
+def test_default_batch_size(monkeypatch):
+    """So many examples that what is held stays below a bound."""
+    model, x = example("dense", 7)
+    # Columns and rows of both layers, with biases, and the gradients of their results.
+    held = (5 + 2 * 3) + (4 + 2 * 2) + 2 * (3 + 2 + 2)
+    assert plan(model, x).numbers("structured", False) == held
+    assert plan(model, x).numbers("jacobian", False) == 2 * (5 * 3 + 4 * 2)
+    assert plan(model, x).numbers("ntk-vector", False) == 2 * (3 + 2 + 2)
+    starts = []
+    monkeypatch.setattr(module, "NUMBERS", 3 * held)
+    monkeypatch.setattr(module, "part", lambda x, start, size: starts.append((start, size)) or x)
+    empirical_ntk(model, x[:3], method="structured")
+    assert starts == [(0, 3)]
+
+
+def test_estimate():
+    model = sequential(
+        (6, 6, 2), layers.Conv2D(4, 3, use_bias=False), layers.Flatten(), layers.Dense(5)
+    )
+    costs = plan(model, np.ones((1, 6, 6, 2))).multiplications(3, 0, False)
+    conv, dense, window = 16 * 18 * 4, 65 * 5, 16**2 * (18 + 5 * 4) + 25 * 16 * 4
+    forward = conv + dense
+    assert costs == {
+        # Jacobians of the convolution, the outer products of the last layer.
+        "structured": 15 * forward + 15 * conv + 9 * (min(25 * 72, window) + 65 + 25 * 5),
+        "jacobian": 30 * forward + 225 * (72 + 325),
+        "ntk-vector": 3 * 4 * 15 * forward,
+    }
+    assert window > 25 * 72
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_method_of_least_cost(method, monkeypatch):
+    model, x = example("dense")
+    costs, chosen = dict.fromkeys(METHODS, 2) | {method: 1}, []
+    monkeypatch.setattr(KernelPlan, "multiplications", lambda *_: costs)
+    monkeypatch.setattr(KernelPlan, "numbers", lambda _, *how: chosen.append(how) or 1)
+    empirical_ntk(model, x)
+    assert chosen == [(method, False)]
+
+
+NORMALIZATIONS = [
+    layers.BatchNormalization,
+    layers.LayerNormalization,
+    layers.RMSNormalization,
+    functools.partial(layers.BatchNormalization, axis=1),
+    functools.partial(layers.GroupNormalization, 2),
+]
+
+
+@st.composite
+def image_layers(draw, rank):
+    """What makes a layer for inputs with `rank` axes of positions."""
+    kinds = ["conv", "conv", "norm", "slopes", "pool", *["depthwise"] * (rank < 3)]
+    kind = draw(st.sampled_from(kinds))
+    if kind == "norm":
+        return draw(st.sampled_from(NORMALIZATIONS))
+    if kind == "slopes":
+        granularity = draw(st.sampled_from(["channel", "layer", "element"]))
+        return functools.partial(SparsePReLU, granularity=granularity, activation="silu")
+    if kind == "pool":
+        return functools.partial(getattr(layers, f"AveragePooling{rank}D"), 2, padding="same")
+    # Keras allows one of them to be more than 1.
+    strides, dilation = draw(st.sampled_from([(1, 1), (2, 1), (1, 2)]))
+    shared = {
+        "kernel_size": draw(st.lists(st.integers(1, 3), min_size=rank, max_size=rank).map(tuple)),
+        "strides": strides,
+        "padding": draw(st.sampled_from(["valid", "same"])),
+        "dilation_rate": dilation,
+        "use_bias": draw(st.booleans()),
+        "activation": draw(st.sampled_from([None, "silu", "softplus"])),
+    }
+    if kind == "depthwise":
+        # TensorFlow has only these for images.
+        if dilation == 1 and rank == 2:
+            shared["kernel_size"] = shared["kernel_size"][:1] * 2
+        multiplier = draw(st.integers(1, 2))
+        depthwise = getattr(layers, f"DepthwiseConv{rank}D")
+        return functools.partial(depthwise, depth_multiplier=multiplier, **shared)
+    if rank == 1 and draw(st.booleans()):
+        shared["padding"] = "causal"
+    convolution = getattr(layers, f"Conv{rank}D")
+    return functools.partial(
+        convolution, draw(st.sampled_from([2, 4])), groups=draw(st.integers(1, 2)), **shared
+    )
+
+
+@hypothesis.given(st.data())
+@hypothesis.settings(max_examples=6)
+def test_random_networks(data):
+    rank = data.draw(st.integers(1, 3))
+    shape = (*data.draw(st.lists(st.integers(5, 7), min_size=rank, max_size=rank)), 2)
+    stack = data.draw(st.lists(image_layers(rank), min_size=1, max_size=3))
+    stack += data.draw(st.sampled_from([[], [layers.Flatten]]))
+    bias = data.draw(st.booleans())
+    dense = [layers.Dense(2, "silu", use_bias=bias), layers.Flatten(), layers.Dense(2)]
+    try:
+        model = randomized(sequential(shape, *(make() for make in stack), *dense))
+    except ValueError:
+        hypothesis.reject()  # Nothing is left of the positions.
+    rng = np.random.default_rng(0)
+    x1, x2 = (rng.normal(size=(n, *shape)).astype("float32") for n in (1, 2))
+    expected = brute_force(model, x1, x2)
+    assert plan(model, x1).rest == []
+    assert_close(empirical_ntk(model, x1, x2, method="structured"), expected, 2e-5)
+    assert_close(empirical_ntk(model, x1, x2, True, method="structured"), traced(expected), 2e-5)
+
+
+@pytest.mark.parametrize("equation", ["ab,bc->ac", "abcd,bde->abce", "ab...,bc->ac..."])
+def test_einsum_equations(equation):
+    operand = equation.split(",")[0].replace("...", "xy")
+    sizes = dict(zip("abcdexy", (None, 3, 4, 2, 5, 2, 3)))
+    shape = tuple(sizes[each] for each in operand[1:])
+    result = equation.split("->")[1].replace("...", "xy")
+    bias = "c" if "..." in equation else result[-1]
+    output_shape = tuple(sizes[each] for each in result[1:])
+    layer = layers.EinsumDense(equation, output_shape, bias_axes=bias, activation="silu")
+    model = randomized(sequential(shape, layer))
+    x1, x2 = (np.random.default_rng(n).normal(size=(n, *shape)) for n in (1, 2))
+    assert_close(empirical_ntk(model, x1, x2), brute_force(model, x1, x2))
+    # A bias that all groups share is left.
+    assert paths(model, x1) == (["bias"] if equation == "abcd,bde->abce" else [])
+
+
+class Folding(layers.Layer):
+    """Calls a layer on positions as if they were examples."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def build(self, shape):
+        self.layer.build(shape)
+
+    def call(self, x):
+        outputs = self.layer(ops.reshape(x, (-1, x.shape[-1])))
+        return ops.reshape(outputs, (-1, x.shape[1], outputs.shape[-1]))
+
+
+class Looping(Folding):
+    """Calls a layer in a loop of the backend."""
+
+    def call(self, x):
+        return ops.vectorized_map(self.layer, x)
+
+
+class Constants(Folding):
+    """Calls a layer on something that is no example."""
+
+    def call(self, x):
+        return x + self.layer(ops.ones((3, x.shape[-1])))
+
+
+@pytest.mark.parametrize("kind", [Folding, Looping, Constants])
+def test_layers_that_do_not_see_examples(kind):
+    model = sequential((3, 4), kind(layers.Dense(4, "silu")), layers.Dense(2))
+    x1, x2 = (np.random.default_rng(n).normal(size=(n, 3, 4)).astype("float32") for n in (2, 3))
+    model(x1)
+    assert_close(empirical_ntk(model, x1, x2), brute_force(model, x1, x2))
+
+
+def test_shared_kernel():
+    first, second = layers.Dense(4, "silu"), layers.Dense(4)
+    model = sequential((4,), first, second)
+    vars(second)["_kernel"] = first.kernel
+    x = np.random.default_rng(0).normal(size=(2, 4)).astype("float32")
+    variables = [first.kernel, first.bias, second.bias]
+    assert_close(empirical_ntk(model, x, variables=variables), brute_force(model, x, x, variables))
+
+
+def test_rematerialized():
+    with keras.RematScope(mode="full"):
+        model = sequential((4,), layers.Dense(3, "silu"), layers.Dense(2))
+    x = np.random.default_rng(0).normal(size=(2, 4))
+    if keras.backend.backend() == "tensorflow":
+        # It rematerializes operation by operation only.
+        with pytest.raises(ValueError, match="when eager execution is enabled"):
+            empirical_ntk(model, x)
+    else:
+        assert_close(empirical_ntk(model, x), brute_force(model, x, x))
+
+
+def test_lora():
+    model = sequential((4,), layers.Dense(5, "silu"), layers.Dense(2))
+    model.layers[0].enable_lora(2)
+    randomized(model)
+    x = np.random.default_rng(0).normal(size=(2, 4))
+    assert_close(empirical_ntk(model, x), brute_force(model, x, x))
+    assert sorted(paths(model, x)) == ["lora_kernel_a", "lora_kernel_b"]
+
+
+def test_chosen_variables():
+    model, x = example("normalization", 2)
+    conv, norm = model.layers[:2]
+    for variables in ([conv.bias], [norm.gamma, norm.moving_mean], [norm.beta, conv.kernel]):
+        expected = brute_force(model, x, x, variables)
+        assert_close(empirical_ntk(model, x, variables=variables), expected)
+    conv.trainable = False
+    rest = [each for each in model.trainable_variables if "conv" not in each.path]
+    assert_close(empirical_ntk(model, x), brute_force(model, x, x, rest))
+
+
+def test_channels_first():
+    stack = [
+        layers.Conv2D(4, 2, 2, padding="same", groups=2, data_format="channels_first"),
+        layers.BatchNormalization(axis=1),
+        layers.DepthwiseConv2D(2, depth_multiplier=2, data_format="channels_first"),
+    ]
+    model = randomized(sequential((2, 5, 6), *stack, layers.Dense(2)))
+    x = np.random.default_rng(0).normal(size=(2, 2, 5, 6)).astype("float32")
+    try:
+        model(x)
+    except Exception as error:
+        pytest.skip(f"The backend has no such convolution here: {type(error).__name__}")
+    assert_close(empirical_ntk(model, x), brute_force(model, x, x))
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "bfloat16", "mixed_float16"])
+def test_half_precision(policy):
+    model, x = example("conv2d", 3)
+    expected = empirical_ntk(model, x)
+    keras.config.set_dtype_policy(policy)
+    try:
+        half = example("conv2d")[0]
+    finally:
+        keras.config.set_dtype_policy("float32")
+    half.set_weights(model.get_weights())
+    kernel = empirical_ntk(half, x)
+    assert kernel.dtype == "float32"
+    assert_close(kernel, expected, 5e-2)
+    assert np.abs(kernel - expected).max() > 1e-6 * np.abs(expected).max()
+
+
+def test_double_precision(double):
+    model, x = example("conv1d", 2)
+    kernel = empirical_ntk(model, x)
+    assert kernel.dtype == "float64"
+    # Only TensorFlow computes all of it in float64.
+    exact = keras.backend.result_type("float64", "float64") == "float64"
+    assert_close(kernel, brute_force(model, x, x), 1e-12 if exact else 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"method": "fast"}, "`method` must be 'auto', 'structured', .* Received: method='fast'"),
+        ({"batch_size": 0}, "`batch_size` must be .* Received: batch_size=0"),
+        ({"batch_size": 2.0}, r"`batch_size` must be .* Received: batch_size=2\.0"),
+        ({"batch_size": True}, "`batch_size` must be .* Received: batch_size=True"),
+        ({"variables": []}, "has no trainable variables"),
+        ({"x2": np.ones((2, 5))}, r"`x2` must have examples of shape \(4,\)"),
+        ({"x2": np.ones((2, 4), int)}, "`x2` must be floats"),
+        ({"x1": np.ones((0, 4))}, "`x1` must hold at least one example"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    model, x = example("dense")
+    with pytest.raises(ValueError, match=message):
+        empirical_ntk(**{"model": model, "x1": x, **arguments})
+
+
+def test_bad_pairs():
+    model = keras.Sequential(
+        [keras.Input((None, 2)), layers.GlobalAveragePooling1D(), layers.Dense(1)]
+    )
+    x1, x2 = np.ones((2, 5, 2)), np.ones((2, 4, 2))
+    with pytest.raises(
+        ValueError, match=r"shape of those of `x1`, \[\(5, 2\)\]. Received: \[\(4, 2\)\]"
+    ):
+        empirical_ntk(model, x1, x2)
+    with pytest.raises(ValueError, match=r"`vectors` .* \(2, 1\). Received: \(3, 1\)"):
+        ntk_vector_product(model, x1, None, np.ones((3, 1)))
+    summing = functional(lambda x: ops.sum(layers.Dense(2)(x), axis=0), (3,))
+    with pytest.raises(ValueError, match="something for each example"):
+        empirical_ntk(summing, np.ones((2, 3)))
