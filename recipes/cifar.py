@@ -67,6 +67,8 @@ class Config(LinearizationConfig):
     learning_rate: Number = None
     # Number of test images on which dead and always-on units are counted after each epoch.
     watch_images: int = 0
+    # Number of test images whose tangent kernel is followed; it has (images * classes)^2 entries.
+    kernel_images: int = 0
     # Shift the images at random, and mirror those of cifar10, cifar100 and fashion_mnist.
     augment: Annotated[bool, tyro.conf.arg(help_behavior_hint="(default: --augment)")] = True
     # Why `dataset` is not what was asked for.
@@ -102,7 +104,7 @@ if config.learning_rate is None:
 if config.run_dir is None:
     config.run_dir = time.strftime("runs/cifar-%Y%m%d-%H%M%S")
 require(config, seed=0, epochs=1, start_epoch=0, ramp_epochs=0, batch_size=1)
-require(config, width=0, strength=0, learning_rate=0, watch_images=0)
+require(config, width=0, strength=0, learning_rate=0, watch_images=0, kernel_images=0)
 require(config, target_path_length=0, target_nonlinear_units=0)
 if config.batch_size > len(data.x_train):
     raise RecipeError(
@@ -125,7 +127,7 @@ from common.training import (
     standardization,
 )
 
-from keras_nladv import PathLengthCallback, core_image
+from keras_nladv import PathLengthCallback, core_image, tangent
 
 keras.utils.set_random_seed(config.seed)
 with plain_errors("--precision"):
@@ -177,6 +179,10 @@ batches = Batches(
     shift=config.augment,
     mirror=config.augment and config.dataset in ("cifar10", "cifar100", "fashion_mnist"),
 )
+kernel = []
+if config.kernel_images:
+    images = data.x_test[: config.kernel_images].astype("float32")
+    kernel = [tangent.NTKCallback(images, log_dir=run.path / "tensorboard" / "kernel")]
 model.fit(
     batches,
     epochs=config.epochs,
@@ -189,6 +195,7 @@ model.fit(
         batches.epochs(),
         keras.callbacks.LearningRateScheduler(learning_rate),
         linearization(config),
+        *kernel,
         PathLengthCallback(run.path / "tensorboard"),
         LayerUnits(data.x_test[: config.watch_images].astype("float32")),
         Progress(
