@@ -20,6 +20,7 @@ start, run = (functools.partial(each, "cifar.py") for each in (start_recipe, run
 
 # What makes a run short. With 3 steps an epoch, the pressure has to be high.
 SHORT = "--model resnet8 --width 0.5 --epochs 5 --start-epoch 2 --batch-size 50 --strength 2"
+WHOLE = f"{SHORT} --kernel-images 2 --seed 3"
 KEYS = {
     *("accuracy_before", "accuracy_after", "path_length", "path_length_unnormalized"),
     *("nonlinear_units", "per_layer", "dataset", "backend", "seconds", "versions", "seed"),
@@ -35,7 +36,7 @@ def read_history(path):
 def finished(npz, tmp_path_factory):
     """The directory of a finished run, and what the run printed."""
     path = tmp_path_factory.mktemp("runs") / "finished"
-    status, out, err = run(f"--dataset {npz} --run-dir {path} {SHORT} --seed 3")
+    status, out, err = run(f"--dataset {npz} --run-dir {path} {WHOLE}")
     assert status == 0, err
     return path, out
 
@@ -59,6 +60,17 @@ def test_summary(finished, npz):
     assert {"keras", "keras_nladv", BACKEND} < set(summary["versions"])
     assert f"{summary['accuracy_after']:.2%}" in out
     assert out.endswith((path / "report.txt").read_text() + "\n")
+
+
+def test_kernel(finished):
+    path, _ = finished
+    history = read_history(path)
+    distances, velocities = (
+        [float(row[key]) for row in history] for key in ("ntk_distance", "ntk_velocity")
+    )
+    assert velocities[0] == distances[0]
+    assert all(0 < each < 1 for each in distances + velocities)
+    assert steps(path / "tensorboard" / "kernel")["ntk"] == [0, 1, 2, 3, 4]
 
 
 def test_configuration(finished):
@@ -87,21 +99,21 @@ def test_pictures(finished, name):
 def steps(path):
     """The steps of each tag of TensorBoard's events."""
     everything = {"scalars": 0, "histograms": 0, "images": 0}
-    events = EventAccumulator(str(path / "tensorboard"), everything).Reload()
+    events = EventAccumulator(str(path), everything).Reload()
     read = {"scalars": events.Scalars, "histograms": events.Histograms, "images": events.Images}
     return {tag: [e.step for e in read[k](tag)] for k in read for tag in events.Tags()[k]}
 
 
 def test_events(finished):
-    found = steps(finished[0])
+    found = steps(finished[0] / "tensorboard")
     assert {"loss", "val_accuracy", "path_length", "omega", "core", "alpha/stem"} < set(found)
     assert all(seen == [0, 1, 2, 3, 4] for seen in found.values())
 
 
 def test_a_finished_run_is_not_run_again(finished, npz):
     refused = [
-        (f"--dataset {npz} {SHORT} --seed 3", "holds a run already"),
-        (f"--dataset {npz} {SHORT} --seed 4 --resume", "seed (there 3, now 4)"),
+        (f"--dataset {npz} {WHOLE}", "holds a run already"),
+        (f"--dataset {npz} {WHOLE} --seed 4 --resume", "seed (there 3, now 4)"),
     ]
     assert_is_not_run_again("cifar.py", finished[0], refused)
 
@@ -109,7 +121,7 @@ def test_a_finished_run_is_not_run_again(finished, npz):
 def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, npz, tmp_path):
     undisturbed, _ = finished
     path = tmp_path / "killed"
-    arguments = f"--dataset {npz} --run-dir {path} {SHORT} --seed 3"
+    arguments = f"--dataset {npz} --run-dir {path} {WHOLE}"
     process = start(arguments)
     rng = np.random.default_rng()
     epochs = rng.integers(5)
@@ -133,7 +145,8 @@ def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, npz, tmp_path
     for summary in summaries:
         assert summary.pop("seconds") > 0
     assert summaries[0] == summaries[1]
-    assert steps(path) == steps(undisturbed)
+    for events in ("tensorboard", "tensorboard/kernel"):
+        assert steps(path / events) == steps(undisturbed / events)
 
 
 def test_a_loss_that_is_not_finite(npz, tmp_path):
