@@ -1,19 +1,21 @@
 """How much faster `collapse` makes networks whose units are linear in part.
 
-    KERAS_BACKEND=jax python benchmarks/surgery.py [inverted|ffn|networks] [batch size]
+    KERAS_BACKEND=jax python benchmarks/surgery.py [inverted|ffn|networks|NETWORK] [batch size]
 
 Linear units are chosen at random, the same on both sides of a depthwise convolution. The original,
-with its own activations, and the collapsed network run by turns; ratios are taken within a turn.
+with its own activations, and the collapsed network run by turns until the median of the ratio
+within a turn is known to 1 %, or for half a minute.
 """
 
 import sys
+import time
 
 import common
 import keras
 import numpy as np
 
 import keras_nladv
-from keras_nladv.surgery.costs import rounds_by_turns
+from keras_nladv.surgery.costs import median_interval, rounds_by_turns
 
 NETWORKS = ("ResNet-20", "ResNet-56", "VGG16", "MobileNetV2", "EfficientNetB0", "ViT")
 part = sys.argv[1] if len(sys.argv) > 1 else "inverted"
@@ -77,7 +79,7 @@ def network(name):
     return getattr(keras.applications, name)(weights=None, input_shape=(96, 96, 3), classes=10)
 
 
-cases = {
+all_cases = {
     "inverted": {
         f"inverted residual {c}": (lambda c=c: inverted_residual(c), (0.5, 0.75, 0.9, 1.0))
         for c in (24, 48, 96)
@@ -86,18 +88,38 @@ cases = {
     "networks": {
         name: (lambda name=name: network(name), (0.0, 0.5, 0.9, 1.0)) for name in NETWORKS
     },
-}[part]
+}
+cases = all_cases.get(part) or {part: all_cases["networks"][part]}
+
+
+def speedup(model, other, shape):
+    """How many times as fast the other is: the median, and an interval that holds it by 95 %."""
+    inputs = rng.normal(size=shape).astype("float32")
+    began, ratios = time.perf_counter(), np.empty(0)
+    while True:
+        times = rounds_by_turns([model, other], inputs, 15)
+        ratios = np.append(ratios, times[:, 0] / times[:, 1])
+        low, high = median_interval(ratios)
+        median = np.median(ratios)
+        if high - low < 0.02 * median or time.perf_counter() - began > 30:
+            return median, low, high
+
+
 print(f"{common.setting()}; batches of {batch_size}")
-print("                           linear   times as fast (middle half)   merged")
+print("                           linear   times as fast (95 %)   merged   planned in")
 for name, (build, shares) in cases.items():
     for share in shares:
         keras.utils.set_random_seed(0)
         model = build()
         sparse = linearized(model, share)
+        began = time.perf_counter()
         plan = keras_nladv.collapse_plan(sparse, batch_size=batch_size, verbose=False)
+        seconds = time.perf_counter() - began
         collapsed = keras_nladv.collapse(sparse, plan)
-        shape = (batch_size, *model.input_shape[1:])
-        times = rounds_by_turns([model, collapsed], shape)
-        low, median, high = np.percentile(times[:, 0] / times[:, 1], [25, 50, 75])
+        median, low, high = speedup(model, collapsed, (batch_size, *model.input_shape[1:]))
         merged = sum(map(len, plan.taken))
-        print(f"{name:26} {share:6.0%}   {median:5.2f} ({low:4.2f}-{high:4.2f})   {merged:18}")
+        print(
+            f"{name:26} {share:6.0%}   {median:5.2f} ({low:4.2f}-{high:4.2f})   {merged:10}   "
+            f"{seconds:8.1f} s",
+            flush=True,
+        )

@@ -32,7 +32,7 @@ def extremum(call):
     name, slopes = type(call.operation).__name__.lower(), None
     (bounds,) = (x for x in call.arguments.values() if x is not channels)
     if not isinstance(bounds, Channels):
-        end = np.finfo("float32").max
+        bounds, end = keras.ops.convert_to_numpy(bounds), np.finfo("float32").max
         beyond = np.less_equal(bounds, -end) if "max" in name else np.greater_equal(bounds, end)
         slopes = beyond.astype("float64")
     return fixed_activation(call, channels, name, slopes)
@@ -90,7 +90,7 @@ def choice(call):
     condition, *sides = call.args
     if not isinstance(condition, Channels):
         labels = [x.labels if isinstance(x, Channels) else NO_CHANNEL for x in sides]
-        return compress(np.where(condition, *labels))
+        return compress(np.where(keras.ops.convert_to_numpy(condition), *labels))
     return merges(call) if condition.is_constant else None
 
 

@@ -1,15 +1,15 @@
 """Finds what can be merged exactly in a list of steps."""
 
+import functools
 import itertools
+import math
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from keras_nladv.surgery.linear_map import LinearMap
-from keras_nladv.surgery.steps import ActivationStep, AddStep, MapStep, OneStep, Step
-
-new_key = itertools.count(-1, -1).__next__
+from keras_nladv.surgery.steps import ActivationStep, AddStep, MapStep, Step, new_key
 
 
 @dataclass(eq=False)
@@ -23,6 +23,7 @@ class Candidate:
         before: List of steps.
         after: List of steps from the same input to the same output.
         reason: Why it cannot be taken; empty if it can.
+        rewrites: Whether nothing is merged: it is the same map, written as another layer.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Candidate:
     before: list[Step]
     after: list[Step] = field(default_factory=list)
     reason: str = ""
+    rewrites: bool = False
 
     @property
     def entry(self):
@@ -67,44 +69,60 @@ class Finder:
             activation, after = self._following(step)
             if after is None or activation is not None or step.map.joins(after.map):
                 continue
-            needs_one = after.map.is_padded and step.map.bias.any()
+            needs_one = after.map.is_padded and step.map.is_biased
             if after.map.is_scale or (step.kind == "any" and not needs_one):
                 return step, after
         return None
 
     def candidates(self):
         """Yields all candidates; those with a reason cannot be taken."""
-        inside: set[int] = set()
+        covered: set[int] = set()
         for number, chain in enumerate(self._chains()):
-            inside.update(id(step) for step in chain)
             maps, activations = chain[::2], chain[1::2]
+            for place, step in enumerate(maps):
+                rank = step.map.rank
+                if step.kind != "any" and step.axis == -1 and step.map.is_matrix and rank > 0:
+                    kind = "dense" if step.kind == "conv" else "conv"
+                    layer = "Dense" if kind == "dense" else f"Conv{rank}D"
+                    yield Candidate(
+                        f"{step.name} as {layer}",
+                        (number, place, place),
+                        [step],
+                        [replace(step, kind=kind, node=None)],
+                        rewrites=True,
+                    )
             for first, last in itertools.combinations_with_replacement(range(len(maps)), 2):
                 run, between = maps[first : last + 1], activations[first:last]
-                before = [step for pair in zip(run, [*between, None]) for step in pair if step]
-                name = " + ".join(step.name for step in run)
-                candidate = Candidate(name, (number, first, last), before)
-                merged = merge(run, between)
-                if isinstance(merged, str):
-                    if merged and last == first + 1:
-                        yield replace(candidate, reason=merged)
-                    continue
-                direct, rest = merged
-                if direct is None:
-                    continue
-                if last > first:
-                    yield replace(candidate, after=written(run, run[-1], direct, rest))
-                closed = self._closed(run, direct)
-                if closed is not None:
-                    shortcuts, add, total = closed
-                    yield replace(
-                        candidate,
-                        name=f"{name} + {add.name}",
-                        before=[*before, *shortcuts, add],
-                        after=written(run, add, total, rest),
-                    )
+                for candidate in self._merged(run, between, (number, first, last)):
+                    covered.update(map(id, between))
+                    yield candidate
         for step in self._steps:
-            if isinstance(step, ActivationStep) and step.linear.any() and id(step) not in inside:
+            if isinstance(step, ActivationStep) and step.linear.any() and id(step) not in covered:
                 yield Candidate(step.name, (-1, 0, 0), [step], reason=self._barrier(step))
+
+    def _merged(self, run, between, place):
+        """Yields what a run of maps, with activations between them, could be merged to."""
+        before = [step for pair in zip(run, [*between, None]) for step in pair if step]
+        name = " + ".join(step.name for step in run)
+        merged = merge(run, between)
+        if isinstance(merged, str):
+            if len(run) == 2:
+                yield Candidate(name, place, before, reason=merged)
+            return
+        direct, rest = merged
+        if direct is None:
+            return
+        if len(run) > 1:
+            yield Candidate(name, place, before, written(run, run[-1], direct, rest))
+        closed = self._closed(run, direct)
+        if closed is not None:
+            shortcuts, add, total = closed
+            yield Candidate(
+                f"{name} + {add.name}",
+                place,
+                [*before, *shortcuts, add],
+                written(run, add, total, rest),
+            )
 
     def _chains(self):
         """Lists chains: by turns a map and the activation after it, `None` if there is none."""
@@ -192,7 +210,11 @@ class Finder:
         if len(self._consumers[key]) > 1:
             names = ", ".join(sorted(step.name for step in self._consumers[key]))
             return f"several consumers: {names}"
-        return f"after it: {_kind(self._consumers[key][0])}"
+        (after,) = self._consumers[key]
+        if isinstance(after, MapStep) and after.axis == activation.axis:
+            (depthwise,) = (step.name for step in (maker, after) if step.map.is_depthwise)
+            return f"its units are not linear on the other side of {depthwise}, too"
+        return f"after it: {_kind(after)}"
 
 
 def merge(run, activations):
@@ -200,50 +222,67 @@ def merge(run, activations):
 
     Returns:
         The `LinearMap` of the channels that are linear throughout, `None` if there are none, and
-        the steps of the other channels, without keys. Or the reason why the run cannot be merged,
-        empty if there is nothing to be said.
+        the steps of the other channels, without keys. Or the reason why the run cannot be merged.
     """
     linear = [
         np.ones(step.map.outputs, bool) if activation is None else activation.linear
         for step, activation in zip(run, activations)
     ]
+    maps = [step.map for step in run]
     if all(each.all() for each in linear):
-        direct = _composed([step.map for step in run])
+        direct = _composed(maps)
         return direct if isinstance(direct, str) else (direct, [])
-    through = all(step.map.is_diagonal for step in run[1:-1])
-    if not through or run[-1].map.is_diagonal:
+    first, *middle, last = maps
+    through = all(each.is_depthwise for each in middle)
+    if first.is_depthwise or last.is_depthwise or not through:
         return None, []
-    straight = np.logical_and.reduce(linear)
+    # A depthwise convolution may make several of each channel; those of one channel go together.
+    channels = first.outputs
+    straight = np.logical_and.reduce([each.reshape(channels, -1).all(axis=1) for each in linear])
     if not straight.any():
         return None, []
-    if any(step.map.groups > 1 and not step.map.is_diagonal for step in (run[0], run[-1])):
-        return "a grouped convolution cannot be split by channels"
-    direct = _composed(_parts(run, straight))
+    groups = math.lcm(first.groups, last.groups)
+    if channels % groups == 0:
+        straight = _evenly(straight, groups)
+    if channels % groups or not straight.any():
+        return "groups: each needs as many linear units as the others, and some have none"
+    direct = _composed(_parts(maps, straight))
     if isinstance(direct, str):
         return direct
     rest = []
-    for step, part, activation in zip(run, _parts(run, ~straight), [*activations, None]):
-        if step is run[-1]:
-            # Its bias is that of the direct path.
-            part = replace(part, bias=np.zeros_like(part.bias))
+    parts = _parts(maps, ~straight)
+    # Its bias is that of the direct path.
+    parts[-1] = parts[-1].without_bias()
+    for step, part, activation in zip(run, parts, [*activations, None]):
         rest.append(replace(step, map=part, node=None))
         if activation is not None:
-            rest.append(activation.restricted(~straight))
+            others = np.repeat(~straight, len(activation.slopes) // channels)
+            rest.append(activation.restricted(others))
     return direct, rest
 
 
-def _parts(run, channels):
-    """The maps of a run, between the first and last restricted to some channels."""
-    first, *middle, last = (step.map for step in run)
-    return [
-        first.restricted(outputs=channels),
-        *(each.restricted(inputs=channels, outputs=channels) for each in middle),
-        last.restricted(inputs=channels),
-    ]
+def _evenly(channels, groups):
+    """As many of some channels in each of the groups as there are in the one with the fewest."""
+    parts = channels.reshape(groups, -1)
+    fewest = parts.sum(axis=1).min()
+    return (parts & (parts.cumsum(axis=1) <= fewest)).ravel()
+
+
+def _parts(maps, channels):
+    """The maps of a run, between the first and last restricted to some channels of the first."""
+    first, *middle, last = maps
+    parts = [first.restricted(outputs=channels)]
+    for each in middle:
+        inputs = np.repeat(channels, each.inputs // len(channels))
+        parts.append(each.restricted(inputs=inputs))
+    return [*parts, last.restricted(inputs=np.repeat(channels, last.inputs // len(channels)))]
 
 
 def _composed(maps):
     """One map for several, or why not."""
+    if all(each.is_matrix for each in maps) and maps[0].inputs > maps[-1].outputs:
+        # From the narrow end it takes fewer operations.
+        return functools.reduce(lambda after, first: first.then(after), reversed(maps))
     result, *following = maps
     for after in following:
         reason = result.joins(after)
@@ -263,23 +302,15 @@ def written(run, last, direct, rest):
         rest: List of steps that stand in a row beside it.
     """
     first = run[0]
-    (entry, *_), (exit_key,) = first.inputs, last.outputs
-    steps: list[Step] = []
-    source = entry
-    if direct.takes_one and not first.map.takes_one:
-        source = new_key()
-        steps.append(OneStep(f"{last.name}_one", [entry], [source], axis=first.axis))
+    (entry,), (exit_key,) = first.inputs, last.outputs
     ends = [new_key()] if rest else [exit_key]
     kinds = {step.kind for step in run} - {"any"}
     kind = kinds.pop() if len(kinds) == 1 else "conv" if kinds else "any"
     # What is folded into a layer does not give it its name.
     name = next((step.name for step in reversed(run) if step.kind != "any"), last.name)
     name += "_direct" if rest else ""
-    steps.append(
-        MapStep(
-            name, [source], ends[:1], map=direct, axis=first.axis, kind=kind, policy=first.policy
-        )
-    )
+    common = {"axis": first.axis, "kind": kind, "policy": first.policy}
+    steps: list[Step] = [MapStep(name, [entry], ends[:1], map=direct, **common)]
     key = entry
     for step in rest:
         key, before = new_key(), key

@@ -3,7 +3,7 @@ import numpy as np
 
 from keras_nladv.graph.require_graph import require_graph
 from keras_nladv.surgery.collapse_plan import CollapsePlan
-from keras_nladv.surgery.planning import make_plan
+from keras_nladv.surgery.planner import Planner
 from keras_nladv.surgery.surgeon import Surgeon
 from keras_nladv.surgery.verification import verify
 
@@ -33,8 +33,7 @@ def collapse_plan(
         ValueError: As `collapse` does.
     """
     _check(model, cost, batch_size, size)
-    surgeon = Surgeon(model)
-    plan = make_plan(surgeon, cost, batch_size, size)
+    plan = Planner(model, Surgeon(model), cost, batch_size, size).plan()
     if verbose:
         print(plan)
     return plan
@@ -95,7 +94,7 @@ def collapse(
     _check(model, cost, batch_size, size)
     surgeon = Surgeon(model)
     if plan is None:
-        make_plan(surgeon, cost, batch_size, size)
+        Planner(model, surgeon, cost, batch_size, size).plan()
     else:
         _carry_out(surgeon, plan)
     collapsed = surgeon.write()

@@ -1,11 +1,15 @@
+import logging
 import time
+from contextlib import contextmanager
 
 import numpy as np
 
 from keras_nladv.surgery.writer import Writer
 
-# Rounds of timing, of which the median counts.
-WARM_UP, ROUNDS = 3, 9
+WARM_UP = 2
+# Rounds of timing, of which the median counts: at least, at most, and seconds after which the least
+# is enough.
+LEAST, MOST, ENOUGH = 7, 45, 3.0
 
 
 def macs(steps, shape):
@@ -29,13 +33,14 @@ class Stopwatch:
     def __init__(self):
         self._known = {}
 
-    def milliseconds(self, before, after, shape):
+    def milliseconds(self, before, after, shape, threshold):
         """Times two lists of steps from the same input, by turns.
 
         Args:
             before: List of steps in order.
             after: List of steps in order.
             shape: Shape of the input with the batch size.
+            threshold: See `compared`.
 
         Returns:
             Two floats, medians, in milliseconds. Steps of the same sizes are timed once.
@@ -45,24 +50,66 @@ class Stopwatch:
             models = [
                 Writer().segment(steps, before[0].inputs[0], shape) for steps in (before, after)
             ]
-            seconds = np.median(rounds_by_turns(models, shape), axis=0)
-            self._known[key] = tuple(1e3 * seconds)
+            inputs = np.random.default_rng(0).normal(size=shape).astype("float32")
+            self._known[key] = compared(models, inputs, threshold)
         return self._known[key]
 
 
-def rounds_by_turns(models, shape):
+def compared(models, inputs, threshold):
+    """Times two models by turns.
+
+    Args:
+        models: The two models.
+        inputs: A batch for both.
+        threshold: The ratio of the second to the first that a decision depends on: where it is
+            close, more rounds are run.
+
+    Returns:
+        Two floats, medians, in milliseconds.
+    """
+    began = time.perf_counter()
+    times = rounds_by_turns(models, inputs, LEAST)
+    while len(times) < MOST and time.perf_counter() - began < ENOUGH:
+        low, high = median_interval(times[:, 1] / times[:, 0])
+        if not low < threshold < high:
+            break
+        times = np.concatenate([times, rounds_by_turns(models, inputs, LEAST)])
+    return tuple(1e3 * np.median(times, axis=0))
+
+
+def rounds_by_turns(models, inputs, rounds):
     """Runs models by turns. Returns an array of seconds of shape (rounds, models)."""
-    inputs = np.random.default_rng(0).normal(size=shape).astype("float32")
-    for model in models:
-        for _ in range(WARM_UP):
-            model.predict_on_batch(inputs)
-    rounds = np.empty((ROUNDS, len(models)))
+    seconds = np.empty((rounds, len(models)))
     order = list(range(len(models)))
-    for seconds in rounds:
-        for index in order:
-            began = time.perf_counter()
-            models[index].predict_on_batch(inputs)
-            seconds[index] = time.perf_counter() - began
-        # What ran just before makes a difference, to caches and allocated memory.
-        order.reverse()
-    return rounds
+    with _many_models():
+        for model in models:
+            for _ in range(WARM_UP):
+                model.predict_on_batch(inputs)
+        for row in seconds:
+            for index in order:
+                began = time.perf_counter()
+                models[index].predict_on_batch(inputs)
+                row[index] = time.perf_counter() - began
+            # What ran just before makes a difference, to caches and allocated memory.
+            order.reverse()
+    return seconds
+
+
+def median_interval(values):
+    """Two of the values between which the median lies, with a confidence of about 95 %."""
+    number = len(values)
+    rank = max(int(number / 2 - 0.98 * number**0.5), 0)
+    ordered = np.sort(values)
+    return ordered[rank], ordered[number - 1 - rank]
+
+
+@contextmanager
+def _many_models():
+    """Keeps TensorFlow from warning that there are many models, which it takes for one."""
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,10 +1,13 @@
 import itertools
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LinearMap:
     """A convolution, or a `Dense` layer, in float64: an affine map of channels.
 
@@ -12,53 +15,75 @@ class LinearMap:
     q * strides + t * dilation - pads[0]`, where the input is 0 outside its borders. A `Dense` layer
     has no spatial axes.
 
+    What maps are composed to is known by its shape at once; its numbers are computed when somebody
+    asks for them, so that what does not pay costs nothing.
+
     Attributes:
-        kernel: Array of shape (taps..., input channels of a group, output channels).
-        bias: Array of shape (output channels,).
-        groups: Number of groups. A depthwise convolution has as many as channels.
+        shape: Shape of the kernel: (taps..., groups, input channels of a group, output channels of
+            a group). A depthwise convolution has as many groups as it has input channels.
+        is_biased: Whether there may be a bias that is not 0.
         strides: Tuple, one an axis.
         pads: Tuple of pairs, the zeros before and after each axis.
         dilation: Tuple, one an axis.
+        compute: Function that returns the kernel and the bias, of shape (output channels,).
         takes_one: Whether the input has one more channel at its end, which is constantly 1 inside
             the borders. It carries what is constant inside and 0 outside.
     """
 
-    kernel: np.ndarray
-    bias: np.ndarray
-    groups: int
+    shape: tuple[int, ...]
+    is_biased: bool
     strides: tuple[int, ...]
     pads: tuple[tuple[int, int], ...]
     dilation: tuple[int, ...]
+    compute: Callable[[], tuple[np.ndarray, np.ndarray]]
     takes_one: bool = False
 
     @classmethod
-    def pointwise(cls, matrix, bias, rank):
-        """A 1x1 convolution on `rank` spatial axes."""
+    def of(cls, kernel, bias, pads=None, strides=None, dilation=None):
+        """The map of a kernel, shaped as `shape` says, and a bias."""
+        rank = kernel.ndim - 3
         return cls(
-            matrix.reshape((1,) * rank + matrix.shape),
-            bias,
-            1,
-            (1,) * rank,
-            ((0, 0),) * rank,
-            (1,) * rank,
+            kernel.shape,
+            bool(bias.any()),
+            tuple(strides or (1,) * rank),
+            tuple(pads or ((0, 0),) * rank),
+            tuple(dilation or (1,) * rank),
+            lambda: (kernel, bias),
         )
 
     @classmethod
     def diagonal(cls, scale, shift, rank, pads=None):
         """A factor and a summand for each channel, on `rank` spatial axes."""
-        kernel = scale.reshape((1,) * rank + (1, len(scale)))
-        pads = ((0, 0),) * rank if pads is None else pads
-        return cls(kernel, shift, len(scale), (1,) * rank, pads, (1,) * rank)
+        return cls.of(scale.reshape((1,) * rank + (len(scale), 1, 1)), shift, pads)
+
+    @cached_property
+    def _arrays(self):
+        return self.compute()
+
+    @property
+    def kernel(self):
+        """Array of shape `shape`."""
+        return self._arrays[0]
+
+    @property
+    def bias(self):
+        """Array of shape (output channels,)."""
+        return self._arrays[1]
 
     @property
     def rank(self):
         """Number of spatial axes."""
-        return self.kernel.ndim - 2
+        return len(self.shape) - 3
 
     @property
     def taps(self):
         """Tuple of the kernel's sizes."""
-        return self.kernel.shape[:-2]
+        return self.shape[:-3]
+
+    @property
+    def groups(self):
+        """Number of groups."""
+        return self.shape[-3]
 
     @property
     def extent(self):
@@ -68,17 +93,22 @@ class LinearMap:
     @property
     def inputs(self):
         """Number of input channels, without the constant one."""
-        return self.kernel.shape[-2] * self.groups - self.takes_one
+        return self.groups * self.shape[-2] - self.takes_one
 
     @property
     def outputs(self):
         """Number of output channels."""
-        return self.kernel.shape[-1]
+        return self.groups * self.shape[-1]
+
+    @property
+    def is_depthwise(self):
+        """Whether each output channel depends on one input channel only."""
+        return self.shape[-2] == 1 and not self.takes_one
 
     @property
     def is_diagonal(self):
         """Whether each output channel depends on the input channel of its number only."""
-        return self.groups == self.inputs == self.outputs and not self.takes_one
+        return self.is_depthwise and self.shape[-1] == 1
 
     @property
     def is_pointwise(self):
@@ -88,7 +118,8 @@ class LinearMap:
     @property
     def is_matrix(self):
         """Whether each position of the output depends on that of the input alone, as in `Dense`."""
-        return self.is_pointwise and not self.is_padded and set(self.strides) <= {1}
+        plain = not self.is_padded and not self.takes_one and set(self.strides) <= {1}
+        return self.is_pointwise and plain
 
     @property
     def is_scale(self):
@@ -111,42 +142,100 @@ class LinearMap:
         """What Keras pads with `padding="same"`; `None` if it depends on a size not known."""
         return same_pads(sizes, self.extent, self.strides)
 
-    def expanded(self):
-        """The same map with one group."""
-        if self.groups == 1:
+    def regrouped(self, groups):
+        """The same map with fewer groups, a number that divides that of its own."""
+        *taps, own, inputs, outputs = self.shape
+        if groups == own:
             return self
-        inputs, outputs = self.kernel.shape[-2:]
-        share = outputs // self.groups
-        kernel = np.zeros((*self.taps, inputs * self.groups, outputs))
-        for group in range(self.groups):
-            out = slice(group * share, (group + 1) * share)
-            rows = slice(group * inputs, (group + 1) * inputs)
-            kernel[..., rows, out] = self.kernel[..., out]
-        return replace(self, kernel=kernel, groups=1)
+        joined = own // groups
+
+        def compute():
+            kernel = np.zeros((*taps, groups, joined, inputs, joined, outputs))
+            parts = self.kernel.reshape(*taps, groups, joined, inputs, outputs)
+            for i in range(joined):
+                kernel[..., i, :, i, :] = parts[..., i, :, :]
+            return kernel.reshape(shape), self.bias
+
+        shape = (*taps, groups, joined * inputs, joined * outputs)
+        return replace(self, shape=shape, compute=compute)
 
     def restricted(self, inputs=None, outputs=None):
-        """The map between some of the channels; bool arrays say which. Drops no constant one."""
-        if self.is_diagonal and inputs is outputs:
-            kernel, bias = self.kernel[..., outputs], self.bias[outputs]
-            return replace(self, kernel=kernel, bias=bias, groups=len(bias))
-        whole = self.expanded()
-        if inputs is not None:
-            rows = np.append(inputs, True) if self.takes_one else inputs
-            whole = replace(whole, kernel=whole.kernel[..., rows, :])
-        if outputs is not None:
-            whole = replace(whole, kernel=whole.kernel[..., outputs], bias=whole.bias[outputs])
-        return whole
+        """The map between some of the channels.
+
+        Args:
+            inputs: Bool array, which input channels; equally many of each group, or all and none of
+                them in depthwise maps. The constant one stays.
+            outputs: Bool array, which output channels; as many of each group that is left.
+        """
+        *taps, groups, rows, columns = self.shape
+        left = np.ones(groups, bool)
+        if inputs is None:
+            inputs = np.ones(self.inputs, bool)
+        if outputs is None:
+            outputs = np.ones(self.outputs, bool)
+        if self.is_depthwise:
+            left = inputs
+            inputs = np.ones((groups, 1), bool)
+        if self.takes_one:
+            inputs = np.append(inputs, True)
+        inputs, outputs = inputs.reshape(groups, rows), outputs.reshape(groups, columns)
+        places = np.flatnonzero(left)
+
+        def compute():
+            parts = [self.kernel[..., g, :, :][..., inputs[g], :][..., outputs[g]] for g in places]
+            return np.stack(parts, axis=-3), self.bias[(outputs & left[:, None]).ravel()]
+
+        first = places[0]
+        shape = (*taps, len(places), int(inputs[first].sum()), int(outputs[first].sum()))
+        return replace(self, shape=shape, compute=compute)
+
+    def without_bias(self):
+        """The same map without its bias."""
+        return replace(self, is_biased=False, compute=lambda: (self.kernel, np.zeros(self.outputs)))
+
+    def without_one(self):
+        """What the map makes of the input, and what of the constant channel; the bias is in the
+        first of the two."""
+        *taps, groups, inputs, outputs = self.shape
+        main = replace(
+            self,
+            shape=(*taps, groups, inputs - 1, outputs),
+            compute=lambda: (self.kernel[..., :-1, :], self.bias),
+            takes_one=False,
+        )
+        one = replace(
+            self,
+            shape=(*taps, groups, 1, outputs),
+            compute=lambda: (self.kernel[..., -1:, :], np.zeros(self.outputs)),
+            is_biased=False,
+            takes_one=False,
+        )
+        return main, one
 
     def with_one(self):
         """The same map with its bias moved to the constant channel; for pointwise maps."""
-        whole = self.expanded()
-        row = self.bias.reshape((1,) * self.rank + (1, -1))
-        kernel = np.concatenate([whole.kernel, row], axis=-2)
-        return replace(whole, kernel=kernel, bias=np.zeros_like(self.bias), takes_one=True)
+        whole = self._taking_one()
 
-    def _ignoring_one(self):
-        row = np.zeros((*self.taps, 1, self.outputs))
-        return replace(self, kernel=np.concatenate([self.kernel, row], axis=-2), takes_one=True)
+        def compute():
+            kernel = whole.kernel.copy()
+            kernel[..., -1, :] += whole.bias
+            return kernel, np.zeros(self.outputs)
+
+        return replace(whole, is_biased=False, compute=compute)
+
+    def _taking_one(self):
+        """The same map beside a constant channel, which it does not use."""
+        if self.takes_one:
+            return self
+        whole = self.regrouped(1)
+        *taps, _, inputs, outputs = whole.shape
+
+        def compute():
+            row = np.zeros((*taps, 1, 1, outputs))
+            return np.concatenate([whole.kernel, row], axis=-2), whole.bias
+
+        shape = (*taps, 1, inputs + 1, outputs)
+        return replace(whole, shape=shape, compute=compute, takes_one=True)
 
     def joins(self, after):
         """Why `after` cannot be merged into this map exactly, or `None` if it can.
@@ -163,30 +252,15 @@ class LinearMap:
                 f"borders: the second kernel, of {_times(after.taps)} taps, sees zeros around what "
                 f"the first, of {_times(self.taps)} taps, put out"
             )
-        if self.bias.any() and self.is_padded:
+        if self.is_biased and self.is_padded:
             return "borders: a bias behind padding, and padding again"
         return None
 
     def then(self, after):
         """This map followed by another, in one; `joins` has to allow it."""
-        first = self
-        if after.is_padded and self.bias.any():
-            first = self.with_one()
-        if after.is_diagonal:
-            second = after
-
-            def product(a, b):
-                return a * b[0]
-        else:
-            first_is_diagonal = first.is_diagonal
-            second = after.expanded()
-            first = first if first_is_diagonal else first.expanded()
-
-            def product(a, b):
-                return a[0][:, None] * b if first_is_diagonal else a @ b
-
+        first = self.with_one() if after.is_padded and self.is_biased else self
         steps = [(d1, s1 * d2) for d1, s1, d2 in zip(first.dilation, first.strides, after.dilation)]
-        sizes = list(zip(first.taps, second.taps))
+        sizes = list(zip(first.taps, after.taps))
         strides = tuple(a * b for a, b in zip(first.strides, after.strides))
         dilation = _grid(
             [[step for step, size in zip(*axis) if size > 1] for axis in zip(steps, sizes)],
@@ -196,27 +270,35 @@ class LinearMap:
             ((size[0] - 1) * step[0] + (size[1] - 1) * step[1]) // fine + 1
             for step, size, fine in zip(steps, sizes, dilation)
         )
-        sample = product(first.kernel[(0,) * first.rank], second.kernel[(0,) * first.rank])
-        kernel = np.zeros((*taps, *sample.shape))
-        for t in itertools.product(*map(range, first.taps)):
-            for u in itertools.product(*map(range, second.taps)):
-                place = tuple(
-                    (i * step[0] + j * step[1]) // fine
-                    for i, j, step, fine in zip(t, u, steps, dilation)
-                )
-                kernel[place] += product(first.kernel[t], second.kernel[u])
-        whole = second.kernel.sum(axis=tuple(range(second.rank)))
-        carried = first.bias * whole[0] if after.is_diagonal else first.bias @ whole
+        groups = math.gcd(first.groups, after.groups)
+        inputs = first.groups * first.shape[-2]
+        shape = (*taps, groups, inputs // groups, after.outputs // groups)
+        if not (first.is_diagonal or after.is_depthwise):
+            first, after = first.regrouped(groups), after.regrouped(groups)
+
+        def compute():
+            kernel = np.zeros(shape)
+            for t in itertools.product(*map(range, first.taps)):
+                for u in itertools.product(*map(range, after.taps)):
+                    place = tuple(
+                        (i * step[0] + j * step[1]) // fine
+                        for i, j, step, fine in zip(t, u, steps, dilation)
+                    )
+                    kernel[place] += _product(first.kernel[t], after.kernel[u])
+            whole = after.kernel.sum(axis=tuple(range(after.rank)))
+            carried = first.bias.reshape(after.groups, 1, -1) @ whole
+            return kernel, after.bias + carried.ravel()
+
         return LinearMap(
-            kernel,
-            after.bias + carried,
-            first.groups if after.is_diagonal else 1,
+            shape,
+            first.is_biased or after.is_biased,
             strides,
             tuple(
                 (p[0] + s * q[0], p[1] + s * q[1])
                 for p, s, q in zip(first.pads, first.strides, after.pads)
             ),
             dilation,
+            compute,
             first.takes_one,
         )
 
@@ -229,9 +311,8 @@ class LinearMap:
         if self.strides != other.strides:
             raise ValueError("the strides differ")
         one = self.takes_one or other.takes_one
-        maps = [x.expanded() for x in (self, other)]
-        if one:
-            maps = [x if x.takes_one else x._ignoring_one() for x in maps]
+        groups = math.gcd(self.groups, other.groups)
+        maps = [x._taking_one() if one else x.regrouped(groups) for x in (self, other)]
         first, second = maps
         dilation = _grid(
             [
@@ -249,21 +330,45 @@ class LinearMap:
             for e1, e2, p, q in zip(first.extent, second.extent, first.pads, second.pads)
         )
         taps = tuple((b + r) // d + 1 for b, r, d in zip(before, reach, dilation))
-        kernel = np.zeros((*taps, *first.kernel.shape[-2:]))
-        for each in maps:
-            for t in itertools.product(*map(range, each.taps)):
-                place = tuple(
-                    (i * d + b - p[0]) // fine
-                    for i, d, b, p, fine in zip(t, each.dilation, before, each.pads, dilation)
-                )
-                kernel[place] += each.kernel[t]
+        shape = (*taps, *first.shape[-3:])
+
+        def compute():
+            kernel = np.zeros(shape)
+            for each in maps:
+                for t in itertools.product(*map(range, each.taps)):
+                    place = tuple(
+                        (i * d + b - p[0]) // fine
+                        for i, d, b, p, fine in zip(t, each.dilation, before, each.pads, dilation)
+                    )
+                    kernel[place] += each.kernel[t]
+            return kernel, first.bias + second.bias
+
         # The outputs are of one size, so the fewest zeros after are enough.
         after = [
             min(x.pads[a][1] - x.extent[a] + x.pads[a][0] for x in maps) + reach[a]
             for a in range(self.rank)
         ]
-        pads = tuple(zip(before, after))
-        return LinearMap(kernel, first.bias + second.bias, 1, self.strides, pads, dilation, one)
+        return LinearMap(
+            shape,
+            first.is_biased or second.is_biased,
+            self.strides,
+            tuple(zip(before, after)),
+            dilation,
+            compute,
+            one,
+        )
+
+
+def _product(first, second):
+    """One kernel of one tap after another; shapes (groups, inputs, outputs)."""
+    groups, inputs, outputs = first.shape
+    others, rows, columns = second.shape
+    if rows == 1:
+        product = first[..., None] * second.reshape(groups, 1, outputs, columns)
+        return product.reshape(groups, inputs, outputs * columns)
+    if inputs == outputs == 1:
+        return first.reshape(others, rows, 1) * second
+    return first @ second
 
 
 def same_pads(sizes, extent, strides):

@@ -7,11 +7,17 @@ import numpy as np
 
 from keras_nladv import private
 from keras_nladv.layers.sparse_prelu import SparsePReLU
-from keras_nladv.surgery.linear_layers import CONVOLUTIONS, DEPTHWISE, PADDINGS
+from keras_nladv.surgery.linear_layers import (
+    CONVOLUTIONS,
+    DEPTHWISE,
+    PADDINGS,
+    SEPARABLE,
+    TRANSPOSED,
+)
 from keras_nladv.surgery.linear_map import LinearMap, same_pads
 from keras_nladv.surgery.pointwise import pointwise_function
 from keras_nladv.surgery.site import granularity_of
-from keras_nladv.surgery.steps import ActivationStep, AddStep, MapStep, Step
+from keras_nladv.surgery.steps import ActivationStep, AddStep, MapStep, Step, new_key
 
 # What does nothing when a trained model is used.
 IDLE = (
@@ -19,7 +25,7 @@ IDLE = (
     *(keras.layers.SpatialDropout1D, keras.layers.SpatialDropout2D, keras.layers.SpatialDropout3D),
     *(keras.layers.GaussianNoise, keras.layers.ActivityRegularization, keras.layers.Identity),
 )
-KERNELS = (*CONVOLUTIONS.values(), *DEPTHWISE.values())
+KERNELS = (*CONVOLUTIONS.values(), *DEPTHWISE.values(), *SEPARABLE.values())
 
 
 def read_steps(model):
@@ -42,14 +48,13 @@ def read_steps(model):
         if isinstance(operation, IDLE) or _is_linear_activation(operation):
             aliases[id(node.outputs[0])] = sources[0]
             continue
-        step = _read(node, sources, calls[id(operation)] > 1)
-        if isinstance(step, ActivationStep) and step.linear.all():
+        read = _read(node, sources, calls[id(operation)] > 1)
+        if isinstance(read[0], ActivationStep) and read[0].linear.all():
             aliases[id(node.outputs[0])] = sources[0]
             continue
-        if isinstance(step, str):
-            outputs = [id(x) for x in node.outputs]
-            step = Step(operation.name, sources, outputs, node, step)
-        steps.append(step)
+        for step in read[:-1]:
+            shapes[step.outputs[0]] = step.shape(shapes[step.inputs[0]])
+        steps += read
     return steps, shapes, [aliases.get(id(x), id(x)) for x in model.outputs]
 
 
@@ -61,48 +66,47 @@ def _is_linear_activation(operation):
 
 
 def _read(node, sources, is_shared):
-    """Returns the step of a node, or the reason why nothing is merged across it."""
+    """Returns the steps of a node. There is one, as a rule."""
     operation, kind = node.operation, type(node.operation).__name__
-    common = {
-        "name": operation.name,
-        "inputs": sources,
-        "outputs": [id(x) for x in node.outputs],
-        "node": node,
-    }
+    outputs = [id(x) for x in node.outputs]
+    common = {"name": operation.name, "inputs": sources, "outputs": outputs, "node": node}
     if len(node.outputs) == 1:
         activation = _read_activation(node, common)
         if activation is not None:
-            return activation
+            return [activation]
         is_sum = isinstance(operation, keras.layers.Add) or (
             private.is_keras_operation(operation) and kind == "Add"
         )
         shapes = {tuple(x.shape) for x in node.arguments.keras_tensors}
         if is_sum and len(shapes) == 1 and len(sources) > 1:
-            policy = getattr(operation, "dtype_policy", None)
-            return AddStep(**common, policy=policy)
+            return [AddStep(**common, policy=getattr(operation, "dtype_policy", None))]
     if not isinstance(operation, keras.Layer):
-        return f"operation {kind} mixes or moves elements"
+        return [Step(**common, reason=f"operation {kind} mixes or moves elements")]
     rank = len(node.outputs[0].shape) - 2
     first = getattr(operation, "data_format", None) == "channels_first"
     axis = 1 if first and rank > 0 else -1
-    linear_map = _read_map(operation, tuple(node.arguments.keras_tensors[0].shape), rank, axis)
-    if linear_map is None:
-        return f"layer {kind} is none that linear units could be merged with"
-    if isinstance(linear_map, str):
-        return linear_map
-    if getattr(operation, "quantization_mode", None) is not None:
-        return f"layer '{operation.name}' is quantized"
-    if is_shared:
-        return f"layer '{operation.name}' is shared: it is called several times"
+    maps = _read_maps(operation, tuple(node.arguments.keras_tensors[0].shape), rank, axis)
+    if not isinstance(maps, str):
+        if getattr(operation, "quantization_mode", None) is not None:
+            maps = f"layer '{operation.name}' is quantized"
+        elif is_shared:
+            maps = f"layer '{operation.name}' is shared: it is called several times"
+    if isinstance(maps, str):
+        return [Step(**common, reason=maps)]
     if isinstance(operation, keras.layers.BatchNormalization):
         axis = 1 if operation.axis % (rank + 2) == 1 and rank > 0 else -1
-    return MapStep(
-        **common,
-        map=linear_map,
-        axis=axis,
-        kind=_kind(operation),
-        policy=operation.dtype_policy,
-    )
+    common |= {"axis": axis, "kind": _kind(operation), "policy": operation.dtype_policy}
+    if len(maps) == 1:
+        return [MapStep(**common, map=maps[0])]
+    # Two layers will be written for it.
+    common["node"] = None
+    between = [new_key()]
+    return [
+        MapStep(
+            **{**common, "name": f"{operation.name}_depthwise", "outputs": between}, map=maps[0]
+        ),
+        MapStep(**{**common, "inputs": between}, map=maps[1]),
+    ]
 
 
 def _kind(layer):
@@ -168,66 +172,94 @@ def _channels_first(node):
     return False
 
 
-def _read_map(layer, shape, rank, axis):
-    """The `LinearMap` of a layer; `None` if it is not linear, a string if it cannot be merged."""
-    if type(layer) is keras.layers.Dense:
-        kernel, bias = _weights(layer)
-        return LinearMap.pointwise(kernel, bias, rank)
-    if type(layer) is keras.layers.EinsumDense:
-        return _read_einsum(layer, rank)
-    if type(layer) is keras.layers.BatchNormalization:
-        return _read_normalization(layer, rank)
-    if type(layer) in PADDINGS.values():
+def _read_maps(layer, shape, rank, axis):
+    """The `LinearMap`s of a layer in a row; a string says why nothing can be merged with it."""
+    kind = type(layer)
+    sizes = shape[2:] if axis == 1 else shape[1:-1]
+    if kind is keras.layers.Dense:
+        return [_matrix(layer.kernel, layer.bias, rank)]
+    if kind is keras.layers.EinsumDense:
+        inputs, output = layer.equation.replace(" ", "").split("->")
+        tensor, kernel = inputs.split(",")
+        plain = len(kernel) == 2 and tensor[-1] == kernel[0] and output == tensor[:-1] + kernel[1]
+        if not plain or (layer.bias is not None and layer.bias.ndim != 1):
+            return f"einsum '{layer.equation}' is not that of a Dense layer"
+        return [_matrix(layer.kernel, layer.bias, rank)]
+    if kind is keras.layers.BatchNormalization:
+        if layer.axis % (rank + 2) not in (1, rank + 1):
+            return "the batch normalization is not over channels"
+        return [_normalization(layer, rank)]
+    if kind in PADDINGS.values():
         channels = shape[axis]
         pads = layer.padding if rank > 1 else (layer.padding,)
-        return LinearMap.diagonal(np.ones(channels), np.zeros(channels), rank, tuple(pads))
-    if type(layer) not in KERNELS:
-        return None
-    sizes = shape[2:] if axis == 1 else shape[1:-1]
-    kernel, bias = _weights(layer)
-    groups = getattr(layer, "groups", 1)
-    if type(layer) in DEPTHWISE.values():
-        if layer.depth_multiplier > 1:
-            return "a depthwise convolution with a depth multiplier makes several of each channel"
-        kernel, groups = kernel.reshape((*kernel.shape[:-2], 1, -1)), kernel.shape[-2]
-    extent = [d * (k - 1) for k, d in zip(kernel.shape, layer.dilation_rate)]
-    pads = {
-        "valid": ((0, 0),) * rank,
-        "causal": ((extent[0], 0),),
-        "same": same_pads(sizes, extent, layer.strides),
-    }[layer.padding]
-    if pads is None:
+        return [LinearMap.diagonal(np.ones(channels), np.zeros(channels), rank, tuple(pads))]
+    if kind in TRANSPOSED.values():
+        return "a transposed convolution puts out more positions than it takes"
+    if kind not in KERNELS:
+        return f"layer {kind.__name__} is none that linear units could be merged with"
+    if kind in SEPARABLE.values():
+        maps = [
+            _depthwise(layer.depthwise_kernel, None, layer, sizes),
+            _matrix(layer.pointwise_kernel, layer.bias, rank),
+        ]
+    elif kind in DEPTHWISE.values():
+        maps = [_depthwise(layer.kernel, layer.bias, layer, sizes)]
+    else:
+        *taps, inputs, outputs = layer.kernel.shape
+        shape = (*taps, layer.groups, inputs, outputs // layer.groups)
+        maps = [_linear_map(shape, layer.kernel, layer.bias, layer, sizes)]
+    if maps[0].pads is None:
         return 'padding "same" with strides depends on the size, which is not known'
-    return LinearMap(kernel, bias, groups, layer.strides, pads, layer.dilation_rate)
+    return maps
 
 
-def _weights(layer):
-    """Kernel and bias in float64."""
-    kernel = _array(layer.kernel)
-    outputs = kernel.shape[-1] * (
-        kernel.shape[-2] if isinstance(layer, tuple(DEPTHWISE.values())) else 1
-    )
-    return kernel, _array(layer.bias) if layer.bias is not None else np.zeros(outputs)
+def _matrix(kernel, bias, rank):
+    return _linear_map((*(1,) * (rank + 1), *kernel.shape[-2:]), kernel, bias)
+
+
+def _depthwise(kernel, bias, layer, sizes):
+    *taps, inputs, multiplier = kernel.shape
+    return _linear_map((*taps, inputs, 1, multiplier), kernel, bias, layer, sizes)
+
+
+def _linear_map(shape, kernel, bias, layer=None, sizes=()):
+    """The `LinearMap` of weights. Its `pads` are `None` if they depend on a size not known.
+
+    Args:
+        shape: Shape of its kernel.
+        kernel: The weight.
+        bias: The weight, or `None`.
+        layer: The convolution that they are of, or `None` for a matrix.
+        sizes: The sizes of the convolution's input.
+    """
+    *taps, groups, inputs, outputs = shape
+    bias = np.zeros(groups * outputs) if bias is None else _array(bias)
+
+    def compute():
+        array = _array(kernel).reshape(*taps, inputs, groups, outputs)
+        return array.swapaxes(-3, -2), bias
+
+    none = ((0, 0),) * len(taps)
+    if layer is None:
+        ones = (1,) * len(taps)
+        return LinearMap(shape, bool(bias.any()), ones, none, ones, compute)
+    strides, dilation = layer.strides, layer.dilation_rate
+    extent = [d * (k - 1) for k, d in zip(taps, dilation)]
+    pads = {
+        "valid": none,
+        "causal": ((extent[0], 0),),
+        "same": same_pads(sizes, extent, strides),
+    }[layer.padding]
+    return LinearMap(shape, bool(bias.any()), strides, pads, dilation, compute)
 
 
 def _array(weight):
+    """A weight in float64."""
     # With LoRA, a kernel is no variable but a tensor.
     return keras.ops.convert_to_numpy(getattr(weight, "value", weight)).astype("float64")
 
 
-def _read_einsum(layer, rank):
-    inputs, output = layer.equation.replace(" ", "").split("->")
-    tensor, kernel = inputs.split(",")
-    plain = len(kernel) == 2 and tensor[-1] == kernel[0] and output == tensor[:-1] + kernel[1]
-    if not plain or (layer.bias is not None and layer.bias.ndim != 1):
-        return f"einsum '{layer.equation}' is not that of a Dense layer"
-    kernel, bias = _weights(layer)
-    return LinearMap.pointwise(kernel, bias, rank)
-
-
-def _read_normalization(layer, rank):
-    if layer.axis % (rank + 2) not in (1, rank + 1):
-        return "the batch normalization is not over channels"
+def _normalization(layer, rank):
     mean, variance = _array(layer.moving_mean), _array(layer.moving_variance)
     scale = 1.0 / np.sqrt(variance + layer.epsilon)
     if layer.scale:

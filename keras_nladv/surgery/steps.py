@@ -4,6 +4,7 @@ Tensors go by keys. Steps that came from a layer or operation of the flat model 
 are written by copying it; those that surgery made are written as new Keras layers.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,9 @@ from typing import Any
 import numpy as np
 
 from keras_nladv.surgery.linear_map import LinearMap
+
+# Makes keys for tensors that are not in the flat model.
+new_key = itertools.count(-1, -1).__next__
 
 
 @dataclass(eq=False)
@@ -69,12 +73,12 @@ class MapStep(Step):
         return (shape[0], *self.map.sizes(shape[1:-1]), *channels)
 
     def macs(self, shape):
-        return self.map.kernel.size * math.prod(shape[1:]) // self.map.outputs
+        return math.prod(self.map.shape) * math.prod(shape[1:]) // self.map.outputs
 
     @property
     def signature(self):
         m = self.map
-        geometry = (m.kernel.shape, m.groups, m.strides, m.pads, m.dilation, bool(m.bias.any()))
+        geometry = (m.shape, m.takes_one, m.is_biased, m.strides, m.pads, m.dilation)
         return (self.kind, self.axis, str(self.policy), *geometry)
 
 
@@ -114,15 +118,3 @@ class AddStep(Step):
     """A sum of tensors of one shape."""
 
     policy: Any = None
-
-
-@dataclass(eq=False)
-class OneStep(Step):
-    """Appends a channel that is constantly 1."""
-
-    axis: int = -1
-
-    def shape(self, shape):
-        longer = list(shape)
-        longer[self.axis] += 1
-        return tuple(longer)

@@ -34,7 +34,7 @@ class Surgeon:
         for step in self.steps:
             parts = [type(step).__name__, step.name]
             if isinstance(step, MapStep):
-                parts += [step.map.kernel.shape, step.map.strides, step.map.pads]
+                parts += [step.map.shape, step.map.strides, step.map.pads]
             if isinstance(step, ActivationStep):
                 parts.append(step.linear.tolist())
             digest.update(repr(parts).encode())
@@ -52,6 +52,13 @@ class Surgeon:
 
     def write(self):
         """Writes the steps as a plain Keras model."""
+        writer = Writer()
+        model = writer.model(self._flat, self.steps, self._ends)
+        writer.set_weights()
+        return model
+
+    def write_to_time(self):
+        """Writes the steps as a model with other weights, which need not be composed."""
         return Writer().model(self._flat, self.steps, self._ends)
 
     def _fold(self):

@@ -18,10 +18,6 @@ def verify(model, other, tolerance, size):
     Raises:
         ValueError: If the outputs differ by more, or if the model runs at none of the sizes.
     """
-    structure, _ = private.structures(model)
-    rng = np.random.default_rng(0)
-    free = any(None in tensor.shape[1:] for tensor in model.inputs)
-    compared = 0
     layers = [each for each in private.sublayers(model) if not private.is_functional(each)]
     dtypes = {layer.compute_dtype for layer in layers}
     if any(isinstance(layer, keras.layers.BatchNormalization) for layer in layers):
@@ -29,16 +25,39 @@ def verify(model, other, tolerance, size):
         dtypes |= {keras.backend.result_type(dtype, "float32") for dtype in dtypes}
     if tolerance is None:
         tolerance = max(TOLERANCES.get(dtype, 0.0) for dtype in dtypes)
-    for each in (size, size + 1, size // 2 + 3, 8) if free else (size,):
-        inputs = _random(structure, rng, each)
+    for inputs, expected in runs(model, lambda x: model(x, training=False), size, samples=3):
+        _compare(expected, other(inputs, training=False), tolerance)
+
+
+def runs(model, call, size, samples):
+    """Runs a model on random inputs, of several sizes if sizes are free.
+
+    Args:
+        model: The model that says what the inputs are.
+        call: Function of the inputs, which may fail for some of the sizes.
+        size: The first of the sizes.
+        samples: Number of samples in a batch.
+
+    Yields:
+        The inputs, and what `call` returns for them.
+
+    Raises:
+        ValueError: If all calls fail.
+    """
+    structure, _ = private.structures(model)
+    rng = np.random.default_rng(0)
+    is_free = any(None in tensor.shape[1:] for tensor in model.inputs)
+    failure, done = None, 0
+    for each in (size, size + 1, size // 2 + 3, 8) if is_free else (size,):
+        inputs = _random(structure, rng, each, samples)
         try:
-            expected = model(inputs, training=False)
+            outputs = call(inputs)
         except Exception as error:
             failure = error
             continue
-        compared += 1
-        _compare(expected, other(inputs, training=False), tolerance)
-    if not compared:
+        done += 1
+        yield inputs, outputs
+    if not done:
         raise ValueError(
             f"Model '{model.name}' could not be run on random inputs to compare the collapsed one "
             f"with it; give a `size` that it accepts. It failed with {type(failure).__name__}: "
@@ -46,11 +65,11 @@ def verify(model, other, tolerance, size):
         ) from failure
 
 
-def _random(structure, rng, size):
+def _random(structure, rng, size, samples):
     """Random inputs for tensors whose unknown sizes are `size`."""
 
     def draw(tensor):
-        shape = (3, *(size if n is None else n for n in tensor.shape[1:]))
+        shape = (samples, *(size if n is None else n for n in tensor.shape[1:]))
         if "float" in tensor.dtype:
             # NumPy has no bfloat16.
             dtype = "float32" if tensor.dtype == "bfloat16" else tensor.dtype

@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -7,7 +8,7 @@ from keras_nladv import private
 from keras_nladv.layers.sparse_prelu import SparsePReLU
 from keras_nladv.surgery.linear_layers import CONVOLUTIONS, DEPTHWISE, PADDINGS
 from keras_nladv.surgery.model_copy import ModelCopy
-from keras_nladv.surgery.steps import ActivationStep, AddStep, MapStep, OneStep
+from keras_nladv.surgery.steps import ActivationStep, AddStep, MapStep
 
 
 class Writer(ModelCopy):
@@ -16,6 +17,8 @@ class Writer(ModelCopy):
     def __init__(self):
         super().__init__()
         self._weights = []
+        # Layers, with the map and the shape of the kernel that they are to get.
+        self._maps = []
 
     def model(self, flat, steps, ends):
         """Writes the steps of a flat model; `ends` are the keys of its outputs in order."""
@@ -23,7 +26,7 @@ class Writer(ModelCopy):
         self.write(steps, values, ends)
         _, structure = private.structures(flat)
         outputs = keras.tree.pack_sequence_as(structure, [values[key] for key in ends])
-        return self.finished(keras.Model(inputs, outputs, name=flat.name))
+        return keras.Model(inputs, outputs, name=flat.name)
 
     def segment(self, steps, entry, shape):
         """Writes steps from one tensor, whose whole shape is given, to the last output."""
@@ -31,14 +34,16 @@ class Writer(ModelCopy):
         values = {entry: inputs}
         (end,) = steps[-1].outputs
         self.write(steps, values, [end])
-        return self.finished(keras.Model(inputs, values[end]))
+        return keras.Model(inputs, values[end])
 
-    def finished(self, model):
-        """Gives the layers their weights."""
+    def set_weights(self):
+        """Gives the layers their weights. Until then they have others."""
         self.transfer_weights()
         for layer, weights in self._weights:
             layer.set_weights(weights)
-        return model
+        for layer, linear, shape in self._maps:
+            kernel = linear.kernel.swapaxes(-3, -2).reshape(shape)
+            layer.set_weights([kernel, linear.bias] if linear.is_biased else [kernel])
 
     def write(self, steps, values, ends):
         """Calls what the steps stand for.
@@ -74,8 +79,6 @@ class Writer(ModelCopy):
             elif isinstance(step, AddStep) and step.node is None:
                 name = self.unique_name(step.name)
                 outputs = keras.layers.Add(name=name, dtype=step.policy)(inputs)
-            elif isinstance(step, OneStep):
-                outputs = self._with_one(step, *inputs)
             else:
                 outputs = self._repeated(step, inputs)
             values.update(zip(step.outputs, keras.tree.flatten(outputs), strict=True))
@@ -88,17 +91,31 @@ class Writer(ModelCopy):
         return self.called(step.node, args, kwargs, "")
 
     def _map(self, step, activation, inputs):
+        if step.map.takes_one:
+            # What the constant channel comes to is the same for all samples, and computed for one:
+            # with a channel more, the input would have to be copied.
+            main, constant = step.map.without_one()
+            first = inputs[:1, :1] if step.axis == 1 else inputs[:1, ..., :1]
+            name = f"{step.name}_border"
+            return keras.ops.add(
+                self._map(replace(step, map=main), activation, inputs),
+                self._map(
+                    replace(step, name=name, map=constant), activation, keras.ops.ones_like(first)
+                ),
+            )
         linear = step.map
         rank = linear.rank
         common = {
             "name": self.unique_name(step.name),
-            "use_bias": bool(linear.bias.any()),
+            "use_bias": linear.is_biased,
             "activation": activation,
             "dtype": step.policy,
         }
-        weights = [linear.kernel]
-        if linear.is_matrix and (rank == 0 or (step.kind == "dense" and step.axis == -1)):
-            weights = [linear.expanded().kernel.reshape(-1, linear.outputs)]
+        # Convolutions would let masks end.
+        as_dense = step.kind == "dense" or private.mask_of(inputs) is not None
+        if linear.is_matrix and (rank == 0 or (as_dense and step.axis == -1)):
+            linear = linear.regrouped(1)
+            shape = linear.shape[-2:]
             layer = keras.layers.Dense(linear.outputs, **common)
         else:
             data_format = "channels_first" if step.axis == 1 else "channels_last"
@@ -117,15 +134,16 @@ class Writer(ModelCopy):
                 dilation_rate=linear.dilation,
                 data_format=data_format,
             )
+            *_, groups, rows, columns = linear.shape
             # TensorFlow has depthwise convolutions of equal strides only.
-            if linear.is_diagonal and rank in DEPTHWISE and len(set(linear.strides)) == 1:
-                weights = [np.swapaxes(linear.kernel, -1, -2)]
-                layer = DEPTHWISE[rank](**common)
+            equal = len(set(linear.strides)) == 1
+            if groups > 1 and rows == 1 and rank in DEPTHWISE and equal:
+                shape = (*linear.taps, groups, columns)
+                layer = DEPTHWISE[rank](depth_multiplier=columns, **common)
             else:
-                layer = CONVOLUTIONS[rank](linear.outputs, groups=linear.groups, **common)
-        if common["use_bias"]:
-            weights.append(linear.bias)
-        self._weights.append((layer, weights))
+                shape = (*linear.taps, rows, linear.outputs)
+                layer = CONVOLUTIONS[rank](linear.outputs, groups=groups, **common)
+        self._maps.append((layer, linear, shape))
         return layer(inputs)
 
     def _activation(self, step, inputs):
@@ -143,9 +161,13 @@ class Writer(ModelCopy):
             # Masks would end at it.
             linear = (slopes == 1.0).reshape(shape)
             if function is keras.activations.relu and inputs.dtype == "float32":
-                lowest = np.finfo("float32").min
-                return keras.ops.maximum(inputs, np.where(linear, lowest, np.float32(0)))
-            return keras.ops.where(linear, inputs, self._base(function, name, step.policy)(inputs))
+                bounds = np.where(linear, np.finfo("float32").min, np.float32(0))
+                return keras.ops.maximum(inputs, keras.ops.convert_to_tensor(bounds))
+            return keras.ops.where(
+                keras.ops.convert_to_tensor(linear),
+                inputs,
+                self._base(function, name, step.policy)(inputs),
+            )
         if function is keras.activations.relu:
             others = [a for a in range(1, len(inputs.shape)) if a != axis]
             layer = keras.layers.PReLU(shared_axes=others or None, name=name, dtype=step.policy)
@@ -173,10 +195,6 @@ class Writer(ModelCopy):
             return type(function).from_config({**function.get_config(), "name": name})
         return keras.layers.Activation(function, name=name, dtype=policy)
 
-    def _with_one(self, step, inputs):
-        first = inputs[:, :1] if step.axis == 1 else inputs[..., :1]
-        return keras.ops.concatenate([inputs, keras.ops.ones_like(first)], axis=step.axis)
-
 
 def _fits(step, following):
     """Whether the step after a map is an activation that a layer can apply to its output."""
@@ -186,4 +204,5 @@ def _fits(step, following):
         and not following.slopes.any()
         and not isinstance(following.function, keras.Operation)
         and step.kind != "any"
+        and not step.map.takes_one
     )

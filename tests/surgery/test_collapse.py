@@ -16,17 +16,17 @@ from keras_nladv import (
     path_length,
     sparsify,
 )
-from keras_nladv.surgery import planning
+from keras_nladv.surgery import planner
 
 
 @contextlib.contextmanager
 def paying_everything():
     """Lets plans merge whatever can be merged."""
-    choose = planning.choose
+    choose = planner.choose
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(planning, "WORTHWHILE", np.inf)
+        patch.setattr(planner, "WORTHWHILE", np.inf)
         patch.setattr(
-            planning, "choose", lambda gains: choose({each: len(each.before) for each in gains})
+            planner, "choose", lambda gains: choose({each: len(each.before) for each in gains})
         )
         yield
 
@@ -158,8 +158,66 @@ def test_inverted_residuals(share, strides, everything_pays):
     direct = [layer for layer in collapsed.layers if isinstance(layer, layers.Conv2D)]
     assert any(layer.kernel_size == (3, 3) for layer in direct)
     if share == 1.0:
-        assert kinds(collapsed).count("Conv2D") == 1
+        # One, and one more for what the bias of the first comes to at the borders.
+        assert [each.name.endswith("_border") for each in direct] == [False, True]
         assert "Add" not in kinds(collapsed)
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_separable_convolutions(share):
+    """They are two layers, of which the pointwise one may be merged with what follows."""
+    model = keras.Sequential([keras.Input((9, 9, 3))])
+    for layer in (
+        layers.SeparableConv2D(8, 3, 2, padding="same", depth_multiplier=2, name="one"),
+        *(layers.BatchNormalization(), SparsePReLU()),
+        layers.SeparableConv2D(4, 3, activation="relu", name="two"),
+    ):
+        model.add(layer)
+    randomized(model, share)
+    plan = collapse_plan(model, cost="macs", verbose=False)
+    assert "one + two_depthwise + two" in {row["name"] for row in plan.rows}
+    collapsed = collapse(model, plan)
+    assert difference(model, collapsed, (2, 9, 9, 3)) < 1e-5
+    assert kinds(collapsed)[:2] == ["DepthwiseConv2D", "Conv2D"]
+    assert "BatchNormalization" not in kinds(collapsed)
+    with paying_everything():
+        collapsed = collapse(model, cost="macs")
+    assert difference(model, collapsed, (2, 9, 9, 3)) < 1e-5
+
+
+def test_depth_multipliers(everything_pays):
+    """A channel goes directly if all that the depthwise convolution makes of it is linear."""
+    inputs = keras.Input((7, 7, 3))
+    x = SparsePReLU(name="first")(layers.Conv2D(4, 1)(inputs))
+    x = layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2)(x)
+    x = layers.Conv2D(5, 1)(SparsePReLU(name="second")(x))
+    model = randomized(keras.Model(inputs, x), 0.0)
+    model.get_layer("first").alpha.assign([1, 1, 1, 0])
+    model.get_layer("second").alpha.assign([1, 1, 1, 0, 1, 1, 1, 1])
+    collapsed = collapse(model, cost="macs")
+    assert difference(model, collapsed, (2, 7, 7, 3)) < 1e-5
+    widths = [x.output.shape[-1] for x in collapsed.layers if isinstance(x, layers.Conv2D)]
+    assert sorted(widths) == [2, 5, 5, 5]  # With what goes directly, and its borders.
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() == "tensorflow", reason="TensorFlow has no groups on a CPU."
+)
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_groups_stay(share, everything_pays):
+    inputs = keras.Input((7, 7, 4))
+    x = SparsePReLU(name="act")(layers.Conv2D(12, 3, groups=2)(inputs))
+    x = layers.Conv2D(6, 3, groups=2)(x)
+    model = randomized(keras.Model(inputs, x), 0.0)
+    linear = [1, 0, 1, 0, 1, 1, 0, 0, 1, 1, 0, 0] if share < 1 else np.ones(12)
+    model.get_layer("act").alpha.assign(linear)
+    collapsed = collapse(model, cost="macs")
+    assert difference(model, collapsed, (2, 7, 7, 4)) < 1e-5
+    convolutions = [x for x in collapsed.layers if isinstance(x, layers.Conv2D)]
+    assert all(layer.groups == 2 for layer in convolutions)
+    # Of the first group two of its four linear units go directly, as many as the second has.
+    widths = [layer.filters for layer in convolutions]
+    assert sorted(widths) == ([6] if share == 1 else [6, 6, 8])
 
 
 def test_shortcuts_join():
@@ -210,7 +268,10 @@ BARRIERS = {
     "operation Multiply mixes or moves elements": lambda x, gate: x * gate,
     "is shared: it is called several times": lambda x, gate: shared(shared(x)),
     "it is an output of the model": lambda x, gate: x,
-    "depth multiplier": lambda x, gate: layers.DepthwiseConv2D(3, depth_multiplier=2)(x),
+    "a transposed convolution": lambda x, gate: layers.Conv2DTranspose(4, 3)(x),
+    "not linear on the other side of deep": lambda x, gate: layers.Conv2D(2, 1)(
+        SparsePReLU()(layers.DepthwiseConv2D(3, name="deep")(x))
+    ),
     "depends on the size": lambda x, gate: layers.Conv2D(4, 3, strides=2, padding="same")(x),
 }
 
@@ -227,6 +288,18 @@ def test_barriers(reason):
     assert len(reasons) == 1
     assert reason in reasons[0]
     assert difference(model, collapse(model, plan), (2, 9, 9, 4)) < 1e-5
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() == "tensorflow", reason="TensorFlow has no groups on a CPU."
+)
+def test_a_group_without_linear_units():
+    inputs = keras.Input((9, 4))
+    x = SparsePReLU(name="act")(layers.Conv1D(6, 1, groups=2)(inputs))
+    model = randomized(keras.Model(inputs, layers.Conv1D(2, 1)(x)), 0.0)
+    model.get_layer("act").alpha.assign([1, 1, 1, 0, 0, 0])
+    (row,) = collapse_plan(model, cost="macs", verbose=False).rows
+    assert "groups: each needs as many linear units" in row["reason"]
 
 
 def test_units_along_another_axis():
@@ -363,7 +436,7 @@ def test_plans_are_saved_and_belong_to_a_model(tmp_path):
         CollapsePlan.load(tmp_path / "plan.json")
 
 
-def test_the_result_needs_nothing_of_this_library(tmp_path):
+def test_the_result_needs_nothing_of_this_library(tmp_path, everything_pays):
     model = linearized(inverted_residual(), 0.7)
     collapsed = collapse(model, cost="macs")
     collapsed.save(tmp_path / "collapsed.keras")
@@ -382,7 +455,9 @@ def test_the_result_needs_nothing_of_this_library(tmp_path):
 
 def exported(tmp_path, format):
     """A collapsed model, its inputs and outputs, and the path that it was exported to."""
-    collapsed = collapse(linearized(inverted_residual(), 0.7), cost="macs")
+    with paying_everything():
+        collapsed = collapse(linearized(inverted_residual(), 0.7), cost="macs")
+    assert any("border" in layer.name for layer in collapsed.layers)
     x = np.random.default_rng(0).normal(size=(2, 9, 9, 8)).astype("float32")
     path = str(tmp_path / ("model.onnx" if format == "onnx" else "model"))
     collapsed.export(path, format=format, verbose=False)

@@ -40,7 +40,11 @@ def drawn_network(draw):
             "use_bias": draw(st.booleans()),
         }
         if rank < 3 and draw(st.integers(0, 2)) == 0:
-            return getattr(layers, f"DepthwiseConv{rank}D")(taps, **options)(x), size
+            options["depth_multiplier"] = draw(st.sampled_from([1, 1, 2]))
+            if draw(st.booleans()):
+                return getattr(layers, f"DepthwiseConv{rank}D")(taps, **options)(x), size
+            filters = draw(st.integers(2, 8))
+            return getattr(layers, f"SeparableConv{rank}D")(filters, taps, **options)(x), size
         grouped = FIRST_AND_GROUPS and x.shape[axis] % 2 == 0 and draw(st.booleans())
         options["groups"] = 2 if grouped else 1
         filters = draw(st.integers(1, 4)) * options["groups"]

@@ -1,5 +1,7 @@
 """`LinearMap` against the convolutions of Keras, for random geometries."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -17,20 +19,17 @@ def maps(draw, rank, inputs, pointwise=False):
     dilation = tuple(draw(st.integers(1, 2)) if max(strides) == 1 else 1 for _ in range(rank))
     padding = st.just((0, 0)) if draw(st.booleans()) else st.tuples(*[st.integers(0, 2)] * 2)
     pads = tuple(draw(padding) for _ in range(rank))
-    if draw(st.booleans()):
-        groups, outputs = inputs, inputs
-    else:
-        groups, outputs = 1, draw(st.integers(1, 3))
-    kernel = rng.normal(size=(*taps, inputs // groups, outputs))
-    bias = rng.normal(size=outputs) * draw(st.booleans())
-    return LinearMap(kernel, bias, groups, strides, pads, dilation)
+    groups = draw(st.sampled_from([n for n in range(1, inputs + 1) if inputs % n == 0]))
+    outputs = draw(st.integers(1, 3))
+    kernel = rng.normal(size=(*taps, groups, inputs // groups, outputs))
+    bias = rng.normal(size=groups * outputs) * draw(st.booleans())
+    return LinearMap.of(kernel, bias, pads, strides, dilation)
 
 
 def applied(linear, x):
     """What the definition says, position by position."""
     if linear.takes_one:
         x = np.concatenate([x, np.ones_like(x[..., :1])], axis=-1)
-    linear = linear.expanded()
     x = np.pad(x, [(0, 0), *linear.pads, (0, 0)])
     sizes = [(n - e - 1) // s + 1 for n, e, s in zip(x.shape[1:-1], linear.extent, linear.strides)]
     out = np.zeros((len(x), *sizes, linear.outputs))
@@ -40,7 +39,9 @@ def applied(linear, x):
             at = tuple(
                 q * s + t * d for q, s, t, d in zip(position, linear.strides, tap, linear.dilation)
             )
-            total = total + x[(slice(None), *at)] @ linear.kernel[tap]
+            parts = np.split(x[(slice(None), *at)], linear.groups, axis=-1)
+            mixed = [part @ kernel for part, kernel in zip(parts, linear.kernel[tap])]
+            total = total + np.concatenate(mixed, axis=-1)
         out[(slice(None), *position)] = total
     return out
 
@@ -82,8 +83,51 @@ def test_sums(data):
         np.testing.assert_allclose(applied(first.plus(second), x), a + b, rtol=1e-9, atol=1e-9)
 
 
+@settings(max_examples=60)
+@given(st.data())
+def test_some_of_the_channels(data):
+    """As many of each group, or whole groups of a depthwise convolution."""
+    linear = data.draw(maps(data.draw(st.integers(0, 2)), data.draw(st.sampled_from([3, 4, 6]))))
+    *_, groups, rows, columns = linear.shape
+
+    def some(size):
+        kept = data.draw(st.integers(1, size))
+        parts = [data.draw(st.permutations(range(size))) for _ in range(groups)]
+        return np.ravel(np.array(parts) < kept)
+
+    if linear.is_depthwise:
+        inputs = np.arange(groups) % 2 == 0
+        outputs = np.repeat(inputs, columns)
+        some_of_it = linear.restricted(inputs=inputs, outputs=outputs)
+        assert some_of_it.groups == inputs.sum()
+    else:
+        inputs, outputs = some(rows), some(columns)
+        some_of_it = linear.restricted(inputs, outputs)
+        assert some_of_it.groups == groups
+    x = np.random.default_rng(0).normal(size=(2, *[9] * linear.rank, linear.inputs))
+    expected = applied(linear, np.where(inputs, x, 0.0))[..., outputs]
+    np.testing.assert_allclose(applied(some_of_it, x[..., inputs]), expected, rtol=1e-9, atol=1e-9)
+    assert some_of_it.kernel.shape == some_of_it.shape
+
+
+@pytest.mark.parametrize("widths", [(5, 3, 2), (2, 3, 5)])
+def test_numbers_are_computed_on_demand(widths):
+    asked = []
+
+    def matrix(inputs, outputs):
+        known = LinearMap.of(np.ones((1, inputs, outputs)), np.ones(outputs))
+        return replace(known, compute=lambda: asked.append(outputs) or (known.kernel, known.bias))
+
+    merged = matrix(4, widths[0]).then(matrix(widths[0], widths[1])).then(matrix(*widths[1:]))
+    assert merged.shape == (1, 4, widths[2])
+    assert asked == []
+    for _ in range(2):
+        np.testing.assert_array_equal(merged.kernel, widths[0] * widths[1])
+    assert sorted(asked) == sorted(widths)
+
+
 def test_borders_are_why():
-    first = LinearMap(np.ones((3, 3, 1, 1)), np.zeros(1), 1, (1, 1), ((1, 1),) * 2, (1, 1))
+    first = LinearMap.of(np.ones((3, 3, 1, 1, 1)), np.zeros(1), ((1, 1), (1, 1)))
     assert "borders" in first.joins(first)
     wrong, x = first.then(first), np.ones((1, 5, 5, 1))
     right = applied(first, applied(first, x))
@@ -98,6 +142,6 @@ def test_what_keras_pads(size, strides):
     x = np.random.default_rng(0).normal(size=(2, size, 3)).astype("float32")
     expected = keras.ops.convert_to_numpy(layer(x))
     kernel, bias = layer.get_weights()
-    pads = LinearMap(kernel, bias, 1, (strides,), ((0, 0),), (1,)).same_pads((size,))
-    linear = LinearMap(kernel, bias, 1, (strides,), pads, (1,))
+    linear = LinearMap.of(kernel[:, None], bias, strides=(strides,))
+    linear = replace(linear, pads=linear.same_pads((size,)))
     np.testing.assert_allclose(applied(linear, x), expected, rtol=1e-4, atol=1e-5)
