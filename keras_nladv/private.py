@@ -1,8 +1,9 @@
 """The one place that reads Keras' private graph attributes.
 
 Keras has no public way to walk the graph of a Functional model or of a symbolic run. What is read
-here: `_keras_history` and `_keras_mask` of a `KerasTensor`, `Operation._inbound_nodes`, the fields
-of a node, the structures of a model's inputs and outputs, and a layer's sublayers and `RematScope`.
+here: `_keras_history` of a `KerasTensor`, `Operation._inbound_nodes`, the fields
+of a node, the structures of a model's inputs and outputs, a layer's sublayers and `RematScope`, the
+masks of tensors, and `AutocastScope`.
 """
 
 import sys
@@ -62,13 +63,18 @@ def source(tensor):
 
 def mask_of(tensor):
     """Returns the mask that Keras passes along with a tensor, or `None`."""
-    return getattr(tensor, "_keras_mask", None)
+    return keras.src.backend.get_keras_mask(tensor)
 
 
 def with_mask(tensor, mask):
     """Lets Keras pass a mask along with a tensor. Returns the tensor."""
-    tensor._keras_mask = mask
+    keras.src.backend.set_keras_mask(tensor, mask)
     return tensor
+
+
+def without_autocast():
+    """A scope in which variables have the values that they hold, whatever the dtype policy."""
+    return keras.src.backend.AutocastScope(None)
 
 
 def is_functional(operation):

@@ -176,10 +176,10 @@ class SparsePReLU(keras.layers.Layer):
         return ops.where(distance == 0, FROZEN, ops.sign(distance))
 
     def call(self, inputs):
-        # A frozen slope is 1 and has no gradient. `sign`, whose derivative is 0, gives `side` the
-        # gradient without which optimizers warn.
+        # A frozen slope is 1 and has no gradient. The product gives `side` a gradient of 0, without
+        # which optimizers would leave it out; so it does where a derivative is differentiated.
         alpha, side = ops.convert_to_tensor(self.alpha), ops.convert_to_tensor(self.side)
-        alpha = ops.where(side > NEAR_FROZEN, ops.sign(side), alpha)
+        alpha = ops.where(side > NEAR_FROZEN, 1.0 + 0.0 * side, alpha)
         # Nor has a slope that is linear from the start, or it would leave 1 in the first step.
         alpha = ops.where(abs(1.0 - alpha) < self.linear_threshold, ops.stop_gradient(alpha), alpha)
         alpha = ops.reshape(alpha, self._broadcast_shape)

@@ -3,8 +3,12 @@
 from keras_nladv.tangent.derivatives import jvp as jvp
 from keras_nladv.tangent.derivatives import vjp as vjp
 from keras_nladv.tangent.empirical_ntk import empirical_ntk as empirical_ntk
+from keras_nladv.tangent.iterative_linearization import (
+    IterativeLinearization as IterativeLinearization,
+)
 from keras_nladv.tangent.kernel_distance import kernel_distance as kernel_distance
 from keras_nladv.tangent.kernel_distance import kernel_velocity as kernel_velocity
+from keras_nladv.tangent.linearized_model import LinearizedModel as LinearizedModel
 from keras_nladv.tangent.ntk_callback import NTKCallback as NTKCallback
 from keras_nladv.tangent.ntk_estimate import NTKEstimate as NTKEstimate
 from keras_nladv.tangent.ntk_estimate import estimate_ntk as estimate_ntk

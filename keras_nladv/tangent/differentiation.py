@@ -18,6 +18,8 @@ from keras import ops
 # - `unconnected(function, primals)`: the set of the indices of the primals on which outputs do not
 #   depend in a way that has a derivative.
 # - `repeatable(function, primals)`: whether outputs are the same in two runs.
+# - `unseeded()`: a function that tells whether random numbers were drawn since, of which Keras'
+#   seeds know nothing.
 # - `traced(function, *arguments)`: runs a function once as if compiled, for the shapes it meets.
 def _repeatable(function, primals):
     first, second = (ops.convert_to_numpy(ops.cast(function(primals), "float32")) for _ in range(2))
@@ -52,6 +54,9 @@ if keras.backend.backend() == "jax":
 
     def repeatable(function, primals):
         return True  # What is random has a seed, and that it moves can be seen.
+
+    def unseeded():
+        return lambda: False
 
     def unconnected(function, primals):
         def gradients(cotangent):
@@ -119,6 +124,14 @@ elif keras.backend.backend() == "torch":
 
     repeatable = _repeatable
 
+    def unseeded():
+        # Those of dropout.
+        generators = (torch.default_generator, *torch.cuda.default_generators)
+        states = [each.get_state() for each in generators]
+        return lambda: (
+            not all(torch.equal(state, each.get_state()) for state, each in zip(states, generators))
+        )
+
     def unconnected(function, primals):
         primals = [primal.detach().requires_grad_() for primal in primals]
         with torch.enable_grad():
@@ -141,6 +154,11 @@ elif keras.backend.backend() == "tensorflow":
     # What does not depend on the primals has a derivative, too: 0.
     ZERO = tf.UnconnectedGradients.ZERO
 
+    BILINEAR = (
+        "TensorFlow takes this derivative of bilinear resizing for 0. Use another "
+        "`interpolation`, or another backend."
+    )
+
     def compiled(function):
         # Errors stay what they are without autograph, and Keras does not use it either.
         return tf.function(function, autograph=False)
@@ -149,11 +167,29 @@ elif keras.backend.backend() == "tensorflow":
         compiled(function).get_concrete_function(*arguments)
 
     def jvp(function, primals, tangents):
-        # The derivative of gradients with respect to the cotangent. `ForwardAccumulator` does the
-        # same operation by operation, but fails in loops.
+        primals = [tf.identity(primal) for primal in primals]
+        # No new shape, but gradients that forget theirs get it back.
+        tangents = [tf.reshape(tangent, primal.shape) for tangent, primal in zip(tangents, primals)]
+        try:
+            return _forward(function, primals, tangents)
+        except TypeError:
+            # It fails in loops, those of recurrent layers. This does not, but takes longer.
+            return _backward_twice(function, primals, tangents)
+
+    def _forward(function, primals, tangents):
         graph = tf.compat.v1.get_default_graph()
         earlier = len(graph.get_operations())
-        primals = [tf.identity(primal) for primal in primals]
+        with tf.autodiff.ForwardAccumulator(primals, tangents) as accumulator:
+            outputs = function(primals)
+        for each in graph.get_operations()[earlier:]:
+            if each.type == "ResizeBilinear" and accumulator.jvp(each.inputs[0]) is not None:
+                raise NotImplementedError(BILINEAR)
+        return outputs, accumulator.jvp(outputs, unconnected_gradients=ZERO)
+
+    def _backward_twice(function, primals, tangents):
+        """The derivative of gradients with respect to the cotangent."""
+        graph = tf.compat.v1.get_default_graph()
+        earlier = len(graph.get_operations())
         with tf.GradientTape() as forward:
             with tf.GradientTape() as backward:
                 backward.watch(primals)
@@ -164,10 +200,7 @@ elif keras.backend.backend() == "tensorflow":
             # Those of embeddings are sparse.
             gradients = [tf.convert_to_tensor(each) for each in gradients]
         if any(each.type == "ResizeBilinearGrad" for each in graph.get_operations()[earlier:]):
-            raise NotImplementedError(
-                "TensorFlow takes this derivative of bilinear resizing for 0. Use another "
-                "`interpolation`, or another backend."
-            )
+            raise NotImplementedError(BILINEAR)
         change = forward.gradient(gradients, cotangent, tangents, unconnected_gradients=ZERO)
         return outputs, change
 
@@ -199,6 +232,9 @@ elif keras.backend.backend() == "tensorflow":
 
     repeatable = _repeatable
 
+    def unseeded():
+        return lambda: False
+
     def unconnected(function, primals):
         graph = compiled(function).get_concrete_function(primals).graph
         reached, stack = set(), list(graph.outputs)
@@ -219,4 +255,4 @@ else:
             f"Received: {keras.backend.backend()}"
         )
 
-    jvp = vjps = by_example = unconnected = repeatable = traced = compiled
+    jvp = vjps = by_example = unconnected = repeatable = unseeded = traced = compiled

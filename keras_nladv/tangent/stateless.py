@@ -115,11 +115,12 @@ class Stateless:
     def run(self, values, state, x, scope=keras.StatelessScope):
         """As `__call__`, but outputs keep their shape. Variables are read through `scope`."""
         pairs = [*zip(self.variables, values, strict=True), *zip(self.others, state, strict=True)]
+        drawn = differentiation.unseeded()
         with scope(pairs) as scope:
             before = dict(scope.state_mapping)
             outputs = self.model(x, training=False)
         changed = [key for key, each in scope.state_mapping.items() if before.get(key) is not each]
-        if changed:
+        if changed or drawn():
             raise self._not_steady(next((v.path for v, _ in pairs if id(v) in changed), None))
         if not hasattr(outputs, "shape"):
             raise ValueError(
@@ -171,12 +172,9 @@ class Stateless:
                 f"`{name}` must hold at least one example, and as many in each input. Received "
                 f"shapes: {[tuple(each.shape) for each in received]}"
             )
-        expected = getattr(self.model, "inputs", None)
+        expected = self._expected(x)
         if expected is None:
             return self._with_derivatives(x)
-        named = {tensor.name: tensor for tensor in expected}
-        if isinstance(x, dict) and x.keys() == named.keys():
-            expected = keras.tree.flatten(named)
         if len(expected) != len(received):
             raise ValueError(
                 f"`{name}` must be the {len(expected)} inputs of model '{self.model.name}'. "
@@ -191,6 +189,12 @@ class Stateless:
                     f"`{name}` must have examples of shape {wanted} for input '{tensor.name}'. "
                     f"Received: {shape}"
                 )
+        self.require_floats(x, name)
+        return self._with_derivatives(x)
+
+    def require_floats(self, x, name):
+        """Raises an error if `x` holds integers where the model wants floats."""
+        for tensor, each in zip(self._expected(x) or (), keras.tree.flatten(x)):
             floats = map(keras.backend.is_float_dtype, (tensor.dtype, each.dtype))
             if tuple(floats) == (True, False):
                 raise ValueError(
@@ -198,7 +202,14 @@ class Stateless:
                     f"dtype={keras.backend.standardize_dtype(each.dtype)}. Scale it as in training "
                     "and cast it."
                 )
-        return self._with_derivatives(x)
+
+    def _expected(self, x):
+        """The model's inputs in the order of the flattened `x`, or `None` if it has no graph."""
+        expected = getattr(self.model, "inputs", None)
+        named = {tensor.name: tensor for tensor in expected or ()}
+        if isinstance(x, dict) and x.keys() == named.keys():
+            expected = keras.tree.flatten(named)
+        return expected
 
     def pair(self, x1, x2):
         """`x1` and `x2` as tensors. Where `x2` is `None` it is `x1`.
