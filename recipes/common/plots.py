@@ -1,5 +1,8 @@
 """The pictures of a run directory."""
 
+import itertools
+import math
+
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
@@ -161,4 +164,54 @@ def plot_pareto(rows, title):
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylabel("test accuracy")
     figure.axes[0].legend(loc="lower right")
+    return figure
+
+
+def plot_feature_updates(summaries, steps, title):
+    """Draws accuracy against the number of feature updates, and against rate times period.
+
+    Args:
+        summaries: List of dicts, the summaries of `iterative_linearization.py`.
+        steps: Integer, the number of steps of a training.
+        title: What stands above.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
+    figure = Figure(figsize=(10, 4.8), dpi=120, layout="constrained")
+    figure.suptitle(title)
+    by_updates, by_distance = figure.subplots(1, 2, sharey=True)
+    rates = sorted({summary["learning_rate"] for summary in summaries})
+    colors = (GRAY, BLUE, ORANGE, "#3a8f5c", "#a33b5f", "#6b55a3")
+    for number, (rate, color) in enumerate(zip(rates, itertools.cycle(colors))):
+        mine = [summary for summary in summaries if summary["learning_rate"] == rate]
+        mine.sort(key=lambda summary: summary["feature_updates"])
+        periods = [steps if s["period"] == "never" else int(s["period"]) for s in mine]
+        positions = [s["feature_updates"] for s in mine], [rate * period for period in periods]
+        # Lines are broken where a seed diverged; such points would take all of the height.
+        mean, low, high = (
+            [math.nan if s["diverged"] else s[key] for s in mine]
+            for key in ("accuracy", "lowest", "highest")
+        )
+        for axes, x in zip((by_updates, by_distance), positions):
+            axes.plot(x, mean, "o-", color=color, label=f"rate {rate:g}")
+            axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
+            lost = [each for each, s in zip(x, mine) if s["diverged"]]
+            height = [0.03 + 0.03 * number] * len(lost)
+            axes.plot(lost, height, "x", color=color, transform=axes.get_xaxis_transform())
+    by_updates.set_xscale("symlog", linthresh=1)
+    by_updates.set_xlim(-0.1, 1.5 * max(summary["feature_updates"] for summary in summaries) + 1)
+    by_updates.set_xlabel("updates of the features")
+    by_updates.set_ylabel("test accuracy")
+    by_distance.set_xscale("log")
+    by_distance.set_xlabel("learning rate x steps between updates")
+    if any(summary["diverged"] for summary in summaries):
+        by_updates.plot([], [], "x", color="black", label="diverged")
+    figure.legend(*by_updates.get_legend_handles_labels(), loc="outside right upper")
+    for axes in (by_updates, by_distance):
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.margins(y=0.2)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -1,0 +1,344 @@
+"""Asks how often a network has to update its features: accuracy against the number of updates.
+
+    python recipes/iterative_linearization.py --backend jax
+
+A convolutional network is trained by iterative linearization: it is linear in its weights, at a
+point that moves to the weights every so many steps. A period of 1 is ordinary training; where the
+point never moves, features are those of the initial weights. Each period is run with several
+learning rates and seeds, for the same number of steps.
+
+The run directory holds config.json, results.csv, summary.json, report.txt, accuracy.png,
+TensorBoard's events in tensorboard/, and points.json, which `--resume` needs.
+"""
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from common.config import (
+    Count,
+    RecipeError,
+    RunConfig,
+    plain_errors,
+    read_config,
+    require,
+    show_errors_plainly,
+    show_if_finished,
+)
+from common.images import load
+
+
+@dataclasses.dataclass
+class Config(RunConfig):
+    """Train a network with features that are updated every so many steps, or never.
+
+    config.json in the run directory holds every option as it was used.
+    """
+
+    # cifar10, cifar100, fashion_mnist, mnist, digits (of scikit-learn, no download), or the path of
+    # an .npz file with x_train, y_train, x_test and y_test.
+    dataset: str = "digits"
+    # Number of images to train on, drawn at random, always the same. Default: all.
+    train_images: Count = None
+    # The mean over so many by so many pixels makes one.
+    shrink: int = 1
+    # Numbers of steps between two updates of the features, or never. Default: 1 and never, and
+    # those with which there are 100, 30, 10, 4 and 1 updates.
+    periods: Annotated[list[str], tyro.conf.arg(metavar="INT|never...", help_behavior_hint="")] = (
+        dataclasses.field(default_factory=list)
+    )
+    # Learning rates, each with each period. They are constant.
+    learning_rates: list[float] = dataclasses.field(
+        default_factory=lambda: [0.005, 0.01, 0.02, 0.1]
+    )
+    # Number of runs with each period and learning rate, with the seeds from --seed on.
+    repeats: int = 3
+    # Number of epochs of each.
+    epochs: int = 20
+    # Number of images in a step. Default: 128; 64 with less than 10,000 images to train on.
+    batch_size: Count = None
+    # Momentum of SGD.
+    momentum: float = 0.0
+    # Factor of all numbers of channels.
+    width: float = 1.0
+    # Hold the Jacobian only: outputs are those of the network itself, not of its tangent.
+    jacobian_only: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    # Forget the momentum when features are updated.
+    reset_optimizer: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+
+    def __post_init__(self):
+        if self.dataset.endswith(".npz"):
+            self.dataset = os.path.abspath(self.dataset)
+
+
+# ---- What to do. Nothing is written before all of it is known to be right.
+
+show_errors_plainly()
+config = read_config(Config)
+show_if_finished(config)
+
+data = load(config.dataset).reduced(config.train_images, config.shrink)
+if config.batch_size is None:
+    config.batch_size = 64 if len(data.x_train) < 10_000 else 128
+if config.run_dir is None:
+    config.run_dir = time.strftime("runs/iterative-linearization-%Y%m%d-%H%M%S")
+require(config, seed=0, repeats=1, epochs=1, batch_size=1, momentum=0, width=0)
+if config.batch_size > len(data.x_train):
+    raise RecipeError(
+        f"--batch-size must be at most {len(data.x_train)}, the number of images to train on. "
+        f"Received: {config.batch_size}"
+    )
+steps = config.epochs * (len(data.x_train) // config.batch_size)
+if not config.periods:
+    # None but 1 ends with the last step, where the tangent would be given up for the network.
+    spread = {steps // (updates + 1) + 1 for updates in (100, 30, 10, 4, 1)}
+    config.periods = [*map(str, sorted({1, *spread})), "never"]
+for period in config.periods:
+    if period != "never" and not (period.isdecimal() and int(period) > 0):
+        raise RecipeError(
+            f"--periods must be integers of at least 1, or never. Received: {config.periods}"
+        )
+if not config.learning_rates or not all(0 < rate < math.inf for rate in config.learning_rates):
+    raise RecipeError(
+        f"--learning-rates must be finite and above 0. Received: {config.learning_rates}"
+    )
+for name in ("periods", "learning_rates"):
+    values = getattr(config, name)
+    if len(set(values)) < len(values):
+        raise RecipeError(
+            f"--{name.replace('_', '-')} must name each value once. Received: {values}"
+        )
+
+import keras
+import numpy as np
+from common.batches import Batches
+from common.events import Events
+from common.plots import plot_feature_updates
+from common.run import Run, versions
+from common.training import even_batch_size, standardization
+from keras import layers
+from tqdm import tqdm
+
+from keras_nladv.tangent import IterativeLinearization
+
+with plain_errors("--precision"):
+    keras.config.set_dtype_policy(config.precision)
+
+# ---- The network.
+
+
+def network():
+    """A plain one: statistics of batches, which change the function, have no place in a tangent."""
+    model = keras.Sequential([keras.Input(data.x_train.shape[1:])])
+    # In float32: images may have any range.
+    model.add(layers.Normalization(**standardization(data.x_train), dtype="float32"))
+    for filters, strides in ((32, 1), (32, 2), (64, 1), (64, 2)):
+        model.add(
+            layers.Conv2D(
+                max(round(filters * config.width), 1),
+                3,
+                strides,
+                padding="same",
+                activation="relu",
+                kernel_initializer="he_normal",
+            )
+        )
+    model.add(layers.GlobalAveragePooling2D())
+    model.add(layers.Dense(data.classes, dtype="float32"))
+    return model
+
+
+# ---- The run.
+
+run = Run(config)
+height, width, channels = data.x_train.shape[1:]
+print(
+    f"data     {config.dataset}: {len(data.x_train):,} images to train on, {len(data.x_test):,} to "
+    f"test, {height}x{width}x{channels}, {data.classes} classes\n"
+    f"network  {network().count_params():,} parameters\n"
+    f"training {steps:,} steps of {config.batch_size} images, {config.repeats} seeds\n"
+    f"backend  {config.backend}, {config.precision}\n"
+    f"output   {run.path}\n"
+)
+x_test = data.x_test.astype("float32")
+start = time.perf_counter()
+# What is done already is not done again.
+points = run.path / "points.json"
+rows = json.loads(points.read_text()) if points.exists() else []
+done = {(row["period"], row["learning_rate"], row["seed"]) for row in rows}
+seeds = range(config.seed, config.seed + config.repeats)
+bar = tqdm(
+    total=steps * len(config.periods) * len(config.learning_rates) * len(seeds),
+    initial=steps * len(done),
+    unit="step",
+    disable=None,
+    leave=False,
+    dynamic_ncols=True,
+)
+
+
+class Watch(keras.callbacks.Callback):
+    """Moves the bar, and ends a training that has diverged."""
+
+    # Batches are noted in another thread, and so the next step need not wait for the loss.
+    async_safe = True
+
+    def on_train_batch_end(self, batch, logs=None):
+        bar.update()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if not math.isfinite(logs["loss"]):
+            bar.update(steps * (config.epochs - epoch - 1) // config.epochs)
+            self.model.stop_training = True
+
+
+def state(model):
+    return [*model.weights, *model.optimizer.variables]
+
+
+def trained(model, first, rate, seed):
+    """Trains a compiled model from its first state. Returns the row of the results."""
+    keras.utils.set_random_seed(seed)
+    for variable, value in zip(state(model), first, strict=True):
+        variable.assign(value)
+    model.model.set_weights(network().get_weights())
+    model.optimizer.learning_rate = rate
+    batches = Batches(data.x_train, data.y_train, config.batch_size, seed)
+    period = "never" if model.period is None else str(model.period)
+    history = model.fit(
+        batches,
+        epochs=config.epochs,
+        shuffle=False,  # The batches are shuffled.
+        verbose=0,
+        callbacks=[
+            batches.epochs(),
+            Watch(),
+            Events(run.path / "tensorboard" / f"period-{period}_rate-{rate:g}_seed-{seed}"),
+        ],
+    ).history
+    batch_size = even_batch_size(len(x_test))
+    tested = model.evaluate(x_test, data.y_test, batch_size, verbose=0, return_dict=True)
+    ordinary = model.model.predict(x_test, batch_size, verbose=0)
+    return {
+        "period": period,
+        "feature_updates": history["feature_updates"][-1],
+        "learning_rate": rate,
+        "seed": seed,
+        "loss": history["loss"][-1],
+        "accuracy_of_training": history["accuracy"][-1],
+        "accuracy": tested["accuracy"],
+        "accuracy_of_network": float(np.mean(ordinary.argmax(axis=1) == data.y_test)),
+        # Worse than guessing, or not a number.
+        "diverged": not history["loss"][-1] < math.log(data.classes),
+    }
+
+
+for period in config.periods:
+    wanted = [
+        (rate, seed)
+        for rate in config.learning_rates
+        for seed in seeds
+        if (period, rate, seed) not in done
+    ]
+    if not wanted:
+        continue
+    # Compiled once, a training step serves all learning rates and seeds.
+    model = IterativeLinearization(
+        network(),
+        None if period == "never" else int(period),
+        jacobian_only=config.jacobian_only,
+        reset_optimizer=config.reset_optimizer,
+    )
+    model.compile(
+        keras.optimizers.SGD(0.01, momentum=config.momentum),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    model.optimizer.build(model.trainable_variables)
+    # Copies: backends may train in the memory of the arrays that they give away.
+    first = [np.array(keras.ops.convert_to_numpy(variable)) for variable in state(model)]
+    for rate, seed in wanted:
+        rows.append(trained(model, first, rate, seed))
+        run.write_json("points.json", rows)
+        row = rows[-1]
+        tqdm.write(
+            f"period {period:>6}  {row['feature_updates']:>6,} updates  rate {rate:<6g}  "
+            f"seed {seed}  loss {row['loss']:<8.3g}  test {row['accuracy']:.2%}"
+        )
+bar.close()
+
+# ---- The results.
+
+
+def summarized(period, rate):
+    """Mean, range and standard deviation over the seeds."""
+    mine = [row for row in rows if (row["period"], row["learning_rate"]) == (period, rate)]
+    accuracies = [row["accuracy"] for row in mine]
+    return {
+        "period": period,
+        # Also where a seed diverged before the last.
+        "feature_updates": 0 if period == "never" else steps // int(period),
+        "learning_rate": rate,
+        "accuracy": float(np.mean(accuracies)),
+        "deviation": float(np.std(accuracies, ddof=1)) if len(mine) > 1 else None,
+        "lowest": min(accuracies),
+        "highest": max(accuracies),
+        "accuracy_of_training": float(np.mean([row["accuracy_of_training"] for row in mine])),
+        "accuracy_of_network": float(np.mean([row["accuracy_of_network"] for row in mine])),
+        "diverged": sum(row["diverged"] for row in mine),
+    }
+
+
+def shown(summary):
+    deviation = "" if summary["deviation"] is None else f" ± {100 * summary['deviation']:.1f}"
+    return f"{100 * summary['accuracy']:.1f}{deviation}{'*' * (summary['diverged'] > 0)}"
+
+
+summaries = [
+    summarized(period, rate) for period in config.periods for rate in config.learning_rates
+]
+headings = ("period", "updates", *(f"rate {rate:g}" for rate in config.learning_rates), "best")
+lines = ["".join(f"{heading:>13}" for heading in headings)]
+for period in config.periods:
+    mine = [summary for summary in summaries if summary["period"] == period]
+    best = max(mine, key=lambda summary: summary["accuracy"])
+    cells = (period, f"{best['feature_updates']:,}", *map(shown, mine), shown(best))
+    lines.append("".join(f"{cell:>13}" for cell in cells))
+seconds = time.perf_counter() - start
+title = (
+    f"{Path(config.dataset).name}, {len(data.x_train):,} images, {steps:,} steps, "
+    f"{config.backend}, seeds {seeds[0]} to {seeds[-1]}"
+)
+report = (
+    f"{title}, {seconds:.0f} s\n\n" + "\n".join(lines) + "\n\n"
+    "Test accuracy in percent, mean and standard deviation over the seeds. With a period of 1\n"
+    "this is ordinary training. Best: of the learning rates, chosen by the numbers that it shows.\n"
+)
+if any(summary["diverged"] for summary in summaries):
+    report += "*: of at least one seed, the loss ended above that of guessing.\n"
+report += f"\nEverything is in {run.path}\n"
+text = io.StringIO()
+writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+writer.writeheader()
+writer.writerows(rows)
+summary = {
+    "summaries": summaries,
+    "dataset": config.dataset,
+    "backend": config.backend,
+    "steps": steps,
+    "seeds": list(seeds),
+    "seconds": seconds,
+    "versions": versions(),
+}
+run.write("results.csv", text.getvalue())
+run.save("accuracy.png", plot_feature_updates(summaries, steps, title).savefig)
+run.write("report.txt", report)
+run.write_json("summary.json", summary)
+print(f"\n{report}")

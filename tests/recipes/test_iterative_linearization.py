@@ -1,0 +1,144 @@
+import csv
+import functools
+import itertools
+import json
+import signal
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from .processes import BACKEND, assert_is_not_run_again
+from .processes import run as run_recipe
+from .processes import start as start_recipe
+
+start, run = (
+    functools.partial(each, "iterative_linearization.py") for each in (start_recipe, run_recipe)
+)
+
+# Four steps an epoch, so that a period of 3 has two updates.
+SHORT = (
+    "--epochs 2 --batch-size 40 --width 0.25 --periods 3 never --learning-rates 0.02 0.05 "
+    "--repeats 2 --seed 3"
+)
+POINTS = [*itertools.product(("3", "never"), (0.02, 0.05), (3, 4))]
+
+
+def points(path):
+    return json.loads((path / "points.json").read_text())
+
+
+def named(row):
+    return row["period"], row["learning_rate"], row["seed"]
+
+
+@pytest.fixture(scope="module")
+def finished(npz, tmp_path_factory):
+    """The directory of a finished run, and what the run printed."""
+    path = tmp_path_factory.mktemp("runs") / "finished"
+    status, out, err = run(f"--dataset {npz} --run-dir {path} {SHORT}")
+    assert status == 0, err
+    return path, out
+
+
+def test_results(finished):
+    path, out = finished
+    rows = points(path)
+    assert [named(row) for row in rows] == POINTS
+    assert [row["feature_updates"] for row in rows] == [2] * 4 + [0] * 4
+    with open(path / "results.csv") as file:
+        table = list(csv.DictReader(file))
+    assert table == [{name: str(value) for name, value in row.items()} for row in rows]
+    summary = json.loads((path / "summary.json").read_text())
+    for mean in summary["summaries"]:
+        mine = [
+            row["accuracy"]
+            for row in rows
+            if named(row)[:2] == (mean["period"], mean["learning_rate"])
+        ]
+        assert len(mine) == 2
+        assert mean["accuracy"] == pytest.approx(np.mean(mine))
+        assert mean["deviation"] == pytest.approx(abs(mine[0] - mine[1]) / 2**0.5)
+        assert f"{100 * np.mean(mine):.1f} ± {100 * mean['deviation']:.1f}" in out
+    assert (summary["backend"], summary["steps"], summary["seeds"]) == (BACKEND, 8, [3, 4])
+    assert out.endswith((path / "report.txt").read_text() + "\n")
+
+
+def test_picture(finished):
+    pixels = np.asarray(Image.open(finished[0] / "accuracy.png").convert("RGB"))
+    assert min(pixels.shape[:2]) > 200
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 10
+
+
+def test_events(finished, read_events):
+    path, _ = finished
+    directories = {file.name for file in (path / "tensorboard").iterdir()}
+    assert directories == {f"period-{p}_rate-{rate:g}_seed-{seed}" for p, rate, seed in POINTS}
+    events = read_events(path / "tensorboard" / "period-3_rate-0.05_seed-4")
+    assert [event.value for event in events.Scalars("feature_updates")] == [1, 2]
+    row = next(row for row in points(path) if named(row) == ("3", 0.05, 4))
+    assert events.Scalars("loss")[-1].value == pytest.approx(row["loss"])
+
+
+def test_a_finished_run_is_not_run_again(finished):
+    refused = [
+        (SHORT, "holds a run already"),
+        ("--periods 2 --resume", "periods (there ['3', 'never'], now ['2'])"),
+    ]
+    assert_is_not_run_again("iterative_linearization.py", finished[0], refused)
+
+
+def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, npz, tmp_path):
+    path = tmp_path / "killed"
+    process = start(f"--dataset {npz} --run-dir {path} {SHORT}")
+    rng = np.random.default_rng()
+    number = rng.integers(1, len(POINTS))
+    print(f"killed after {number} points")  # Shown if the test fails.
+    while not (path / "points.json").exists() or len(points(path)) < number:
+        assert process.poll() is None
+        time.sleep(0.005)
+    # In whatever comes next, writing included.
+    time.sleep(rng.uniform(0, 0.2))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+    status, out, err = run(f"--run-dir {path} --resume")
+    assert status == 0, err
+    assert f"period {3:>6}" not in out or number < 4
+    assert points(path) == points(finished[0])
+
+
+def test_a_rate_that_diverges(npz, tmp_path):
+    path = tmp_path / "run"
+    # With a period of 1, which is ordinary training, the linearized network is the network.
+    arguments = (
+        "--epochs 4 --batch-size 40 --width 0.25 --periods 1 --learning-rates 0.02 1e30 --repeats 1"
+    )
+    status, out, err = run(f"--dataset {npz} --run-dir {path} {arguments}")
+    assert status == 0, err
+    assert "*: of at least one seed, the loss ended above that of guessing" in out
+    rows = points(path)
+    assert [row["diverged"] for row in rows] == [False, True]
+    assert rows[0]["accuracy_of_network"] == pytest.approx(rows[0]["accuracy"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--periods 0 sometimes", "--periods must be integers of at least 1, or never"),
+        ("--periods 2 2", "--periods must name each value once. Received: ['2', '2']"),
+        ("--learning-rates 0", "--learning-rates must be finite and above 0. Received: [0.0]"),
+        ("--train-images 50", "--batch-size must be at most 50"),
+        ("--resume", "add --run-dir DIR"),
+    ],
+)
+def test_bad_arguments(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = run(arguments)
+    assert status in (1, 2)
+    assert message in " ".join(err.replace("│", " ").split())
+    assert "Traceback" not in err
+    # Nothing was written.
+    assert list(tmp_path.iterdir()) == []
