@@ -16,7 +16,8 @@ class PointwiseStructure(Structure):
     Elements of a variable are groups, and the variables are the fan-in.
     """
 
-    names = ("gamma", "beta", "scale", "alpha")
+    # The derivative with respect to `side` is 0.
+    names = ("gamma", "beta", "scale", "alpha", "side")
 
     def __init__(self, layer, chosen):
         super().__init__(layer, chosen)
