@@ -3,7 +3,7 @@
 Keras has no public way to walk the graph of a Functional model or of a symbolic run. What is read
 here: `_keras_history` of a `KerasTensor`, `Operation._inbound_nodes`, the fields
 of a node, the structures of a model's inputs and outputs, a layer's sublayers and `RematScope`, the
-masks of tensors, and `AutocastScope`.
+masks of tensors, the projections of an attention layer, and `AutocastScope`.
 """
 
 import sys
@@ -110,6 +110,12 @@ def lambda_arguments(layer):
     """The arguments of a `Lambda` layer, with the functions themselves."""
     names = ("function", "_output_shape", "mask", "arguments")
     return {name.removeprefix("_"): getattr(layer, name) for name in names}
+
+
+def projections(attention):
+    """The kernels of an attention layer: of its query, key and value, and of its output."""
+    names = ("_query_dense", "_key_dense", "_value_dense", "_output_dense")
+    return [getattr(attention, name).kernel for name in names]
 
 
 @contextmanager

@@ -24,6 +24,8 @@ class PathLengthCallback(EventCallback):
     Args:
         log_dir: `None`, or the path of a directory for TensorBoard.
         unnormalized: Boolean. Whether to add `path_length_unnormalized` to the logs as well.
+        weights: Boolean. Whether to count only edges whose weights are not all zero, as
+            `path_length` does.
 
     Raises:
         ImportError: If `log_dir` is given and TensorBoard is not installed.
@@ -45,9 +47,15 @@ class PathLengthCallback(EventCallback):
     Source: *Nonlinear Advantage*, arXiv 2211.17180.
     """
 
-    def __init__(self, log_dir: str | os.PathLike[str] | None = None, unnormalized: bool = False):
+    def __init__(
+        self,
+        log_dir: str | os.PathLike[str] | None = None,
+        unnormalized: bool = False,
+        weights: bool = False,
+    ):
         super().__init__(log_dir)
         self.unnormalized = unnormalized
+        self.weights = weights
         if log_dir is not None:
             from keras_nladv.callbacks.core_drawing import draw_core
 
@@ -66,7 +74,7 @@ class PathLengthCallback(EventCallback):
 
     def on_epoch_end(self, epoch, logs=None):
         logs = {} if logs is None else logs
-        graph = PathGraph.of(self.model)
+        graph = PathGraph.of(self.model, self.weights)
         # Reading the slopes takes longest: once for everything.
         units = graph.activations()
         logs["path_length"] = graph.path_length(True, units)

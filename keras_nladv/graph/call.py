@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_nladv.graph.channel_graph import NO_CHANNEL, ChannelGraph
 from keras_nladv.graph.channels import Channels, compress
@@ -64,7 +65,18 @@ class Call:
         """The number of axes of the first output, the batch axis included."""
         return len(self.outputs[0].shape)
 
-    def mixed(self, channels, axis, size, output_axis=None, groups=1):
+    def nonzero(self, weights):
+        """Tells where weights are not zero, if edges of zeros shall not count.
+
+        Args:
+            weights: Weights or constants, a tensor of any shape.
+
+        Returns:
+            Bool array of their shape, or `None` if every edge counts.
+        """
+        return ops.convert_to_numpy(weights) != 0 if self.tracer.skips_zeros else None
+
+    def mixed(self, channels, axis, size, output_axis=None, groups=1, nonzero=None):
         """Labels of new channels that are each fed by all channels of their group.
 
         Args:
@@ -73,16 +85,41 @@ class Call:
             size: Number of channels of the output.
             output_axis: The output's channel axis, `axis` by default.
             groups: Number of groups of equal size, each mixed by itself.
+            nonzero: Bool array of shape (..., inputs of a group, size), the weights that are not
+                zero: an input feeds an output only through such. `None` if all do.
 
         Returns:
             Integer array of labels.
         """
-        parts = np.array_split(
-            self.along(channels, axis) if groups > 1 else channels.labels, groups
-        )
-        hubs = [self.graph.mix(part) for part in parts]
-        fed = self.graph.fan_out(np.repeat(hubs, size // groups))
+        labels = self.along(channels, axis) if groups > 1 else channels.labels
+        rows = labels if groups > 1 else np.moveaxis(labels, axis, 0)
+        if nonzero is not None:
+            nonzero = nonzero.any(axis=tuple(range(nonzero.ndim - 2)))
+            nonzero = nonzero.reshape(len(nonzero), groups, -1).swapaxes(0, 1)
+        rows = rows.reshape(groups, len(rows) // groups, -1)
+        fed = self.graph.connect(rows, size // groups, nonzero).ravel()
         return self.on_axis(fed, axis if output_axis is None else output_axis)
+
+    def scaled(self, labels, nonzero):
+        """Labels of channels that are multiplied element by element.
+
+        Args:
+            labels: Integer array, those of the input.
+            nonzero: Bool array that broadcasts with the input, the factors that are not zero: a
+                channel goes on only through such. `None` if all do.
+
+        Returns:
+            Integer array of labels.
+        """
+        if nonzero is None or nonzero.all():
+            return labels
+        nonzero = nonzero.reshape((1,) * (labels.ndim - nonzero.ndim) + nonzero.shape)
+        positions = tuple(axis for axis, size in enumerate(labels.shape) if size == 1)
+        nonzero = np.broadcast_to(nonzero.any(axis=positions, keepdims=True), labels.shape)
+        distinct, inverse = np.unique(labels, return_inverse=True)
+        goes_on = np.zeros(len(distinct), bool)
+        np.logical_or.at(goes_on, inverse.ravel(), nonzero.ravel())
+        return self.graph.fan_out(distinct, goes_on)[inverse].reshape(labels.shape)
 
     def merged(self, operands):
         """Labels of new channels that are each fed by one channel of every operand.
@@ -161,7 +198,7 @@ class Call:
             return [np.full((1,) * len(output.shape), hub) for output in self.outputs]
         # Padding with negative numbers is padding with a constant, too.
         return [
-            compress(np.maximum(keras.ops.convert_to_numpy(labels), 0).astype("int64"))
+            compress(np.maximum(ops.convert_to_numpy(labels), 0).astype("int64"))
             for labels in moved
         ]
 

@@ -11,6 +11,9 @@ class ChannelGraph:
     makes it k + n and changes neither kind of average. Number 0 stands for "no channel": that of a
     constant, which carries no path.
 
+    An edge whose weights are all zero is left out, but the channel that it would feed is there: one
+    that no path reaches is not drawn by walks.
+
     Average path lengths are linear in the units' nonlinearity: each unit counts by the share of
     walks, or of paths, that run through its channel. So the graph is walked once, and a path length
     is a scalar product after that.
@@ -18,26 +21,30 @@ class ChannelGraph:
 
     def __init__(self):
         self.size = 1
+        self._sources = []
         self._blocks = []
         self._visits = []
 
     def add_sources(self, count):
         """Adds `count` channels that start paths. Returns their numbers."""
-        return self._allocate(count)
+        self._sources.append(self._allocate(count))
+        return self._sources[-1]
 
-    def merge(self, operands):
+    def merge(self, operands, nonzero=True):
         """Adds channels that are each fed by one channel of every operand.
 
         Args:
             operands: Integer array of shape (operands, channels). `NO_CHANNEL` feeds nothing.
+            nonzero: Bool array that broadcasts with `operands`: whether there is an edge.
 
         Returns:
-            Integer array of shape (channels,), `NO_CHANNEL` where nothing feeds.
+            Integer array of shape (channels,), `NO_CHANNEL` where nothing would feed.
         """
         present = operands != NO_CHANNEL
-        fed = present.any(axis=0)
         numbers = np.full(operands.shape[1], NO_CHANNEL)
-        numbers[fed] = self._allocate(fed.sum())
+        numbers[present.any(axis=0)] = self._allocate(present.any(axis=0).sum())
+        present = present & nonzero
+        fed = present.any(axis=0)
         if fed.any():
             # Column by column: the feeding channels of one node stand side by side.
             sources = operands[:, fed].T[present[:, fed].T]
@@ -52,9 +59,39 @@ class ChannelGraph:
             self.merge(distinct[distinct != NO_CHANNEL, None])[0] if distinct.any() else NO_CHANNEL
         )
 
-    def fan_out(self, channels):
-        """Adds a channel for each element of a flat array, fed by that element."""
-        return self.merge(channels[None])
+    def fan_out(self, channels, nonzero=True):
+        """Adds a channel for each element of a flat array, fed by that element where `nonzero`."""
+        return self.merge(channels[None], nonzero)
+
+    def connect(self, rows, size, nonzero=None):
+        """Adds channels that are each fed by the channels of some rows of an array.
+
+        Args:
+            rows: Integer array of shape (groups, k, any).
+            size: Number of new channels of each group.
+            nonzero: Bool array of shape (groups, k, size): which rows of a group feed which of its
+                new channels; a single row stands for k equal ones. `None` if all do.
+
+        Returns:
+            Integer array of shape (groups, size).
+        """
+        if nonzero is None:
+            hubs = np.array([self.mix(each) for each in rows])
+            return self.fan_out(hubs.repeat(size)).reshape(-1, size)
+        return np.array([self._connect(*group) for group in zip(rows, nonzero)])
+
+    def _connect(self, rows, nonzero):
+        rows = np.broadcast_to(rows, (len(nonzero), rows.shape[1]))
+        index = np.broadcast_to(np.arange(len(rows))[:, None], rows.shape)
+        pairs = np.unique(np.stack([rows.ravel(), index.ravel()]), axis=1)
+        distinct, starts = np.unique(pairs[0], return_index=True)
+        # A channel in several rows feeds what any of them does.
+        feeds = np.logical_or.reduceat(nonzero[pairs[1]], starts)
+        # What is fed alike shares one node in between: all, where no weight is zero.
+        columns, alike = np.unique(np.packbits(feeds, axis=0), axis=1, return_inverse=True)
+        columns = np.unpackbits(columns, axis=0, count=len(distinct)).astype(bool)
+        hubs = self.merge(np.broadcast_to(distinct[:, None], columns.shape), columns)
+        return self.fan_out(hubs[alike])
 
     def visit(self, channels, activation, units, shares):
         """Notes that `channels` run through `units` of an activation.
@@ -74,25 +111,22 @@ class ChannelGraph:
 
         Returns:
             List of float64 arrays, one an activation, of the given sizes; and what to divide them
-            by. It is divided last, so that the usual path lengths come out without rounding.
+            by. It is divided last, so that the usual path lengths come out without rounding. It is
+            0 if no path reaches an output.
         """
-        counts = None if normalized else self.path_counts()
+        # What a walk may draw counts once, a channel with its paths as often as there are.
+        counts = self._reached() if normalized else self.path_counts()
         mass = np.zeros(self.size)
-        starts = outputs[outputs != NO_CHANNEL]
-        if counts is None:
-            np.add.at(mass, starts, 1.0)
-        else:
-            most = max(counts[starts])
-            np.add.at(mass, starts, [count / most for count in counts[starts]])
+        starts = outputs[counts[outputs] > 0]
+        most = max(counts[starts], default=1)
+        np.add.at(mass, starts, [count / most for count in counts[starts]])
         total = mass.sum()
         for numbers, sources, offsets in reversed(self._blocks):
             lengths = np.diff(offsets)
-            if counts is None:
-                shares = 1 / np.repeat(lengths, lengths)
-            else:
-                # Divisions of Python integers: right however large the counts are.
-                shares = (counts[sources] / np.repeat(counts[numbers], lengths)).astype(float)
-            np.add.at(mass, sources, np.repeat(mass[numbers], lengths) * shares)
+            fed = counts[sources]
+            # Divisions of Python integers: right however large the counts are.
+            shares = fed / np.repeat(np.maximum(np.add.reduceat(fed, offsets[:-1]), 1), lengths)
+            np.add.at(mass, sources, np.repeat(mass[numbers], lengths) * shares.astype(float))
         weights = [np.zeros(size) for size in sizes]
         for channels, activation, units, shares in self._visits:
             np.add.at(weights[activation], units, mass[channels] * shares)
@@ -100,11 +134,19 @@ class ChannelGraph:
 
     def path_counts(self):
         """Counts the paths from a source to each channel, in exact integers of any size."""
-        counts = np.empty(self.size, dtype=object)
-        counts[:] = 1
+        counts = np.zeros(self.size, dtype=object)
+        counts[np.concatenate(self._sources)] = 1
         for numbers, sources, offsets in self._blocks:
             counts[numbers] = np.add.reduceat(counts[sources], offsets[:-1])
         return counts
+
+    def _reached(self):
+        """1 for each channel that a path leads to, and else 0."""
+        reached = np.zeros(self.size, dtype=int)
+        reached[np.concatenate(self._sources)] = 1
+        for numbers, sources, offsets in self._blocks:
+            reached[numbers] = np.maximum.reduceat(reached[sources], offsets[:-1])
+        return reached
 
     def _allocate(self, count):
         start, self.size = self.size, self.size + int(count)

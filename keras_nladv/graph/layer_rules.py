@@ -1,11 +1,13 @@
 """Which Keras layer follows which path rule."""
 
+import math
 import string
 
 import keras
 import numpy as np
-from keras import layers
+from keras import layers, ops
 
+from keras_nladv import private
 from keras_nladv.graph.channel_graph import NO_CHANNEL
 from keras_nladv.graph.channels import Channels
 from keras_nladv.graph.rules import (
@@ -66,78 +68,135 @@ def channels_axis(call):
 
 def dense(call):
     channels = call.first
-    return with_activation(call, call.mixed(channels, -1, call.operation.units))
+    layer = call.operation
+    nonzero = call.nonzero(layer.kernel)
+    return with_activation(call, call.mixed(channels, -1, layer.units, nonzero=nonzero))
 
 
 def conv(call):
     channels = call.first
     layer = call.operation
-    groups = getattr(layer, "groups", 1)
+    nonzero = call.nonzero(layer.kernel)
     return with_activation(
-        call, call.mixed(channels, channels_axis(call), layer.filters, groups=groups)
+        call,
+        call.mixed(
+            channels, channels_axis(call), layer.filters, groups=layer.groups, nonzero=nonzero
+        ),
+    )
+
+
+def transposed_conv(call):
+    channels = call.first
+    layer = call.operation
+    nonzero = call.nonzero(ops.swapaxes(layer.kernel, -1, -2))
+    return with_activation(
+        call, call.mixed(channels, channels_axis(call), layer.filters, nonzero=nonzero)
     )
 
 
 def depthwise_conv(call):
-    return with_activation(call, depthwise(call))
+    return with_activation(
+        call, depthwise(call, call.first, call.operation.kernel, channels_axis(call))
+    )
 
 
-def depthwise(call):
-    channels = call.first
-    axis = channels_axis(call)
-    fed = call.along(channels, axis).repeat(call.operation.depth_multiplier)
-    return call.on_axis(call.graph.fan_out(fed), axis)
+def depthwise(call, channels, kernel, axis):
+    """Labels of channels that are each fed by one channel of the input.
+
+    Args:
+        call: The `Call`.
+        channels: `Channels`, the input.
+        kernel: Tensor of shape (..., channels, multiplier).
+        axis: The channels' axis.
+    """
+    fed = call.along(channels, axis).repeat(np.shape(kernel)[-1])
+    nonzero = call.nonzero(kernel)
+    if nonzero is None:
+        return call.on_axis(call.graph.fan_out(fed), axis)
+    nonzero = nonzero.reshape(-1, len(fed)).any(axis=0)
+    return call.on_axis(call.graph.fan_out(fed, nonzero), axis)
 
 
 def separable_conv(call):
     channels = call.first
-    between = Channels(depthwise(call), channels.shape, channels.dtype)
-    return with_activation(call, call.mixed(between, channels_axis(call), call.operation.filters))
+    layer, axis = call.operation, channels_axis(call)
+    between = depthwise(call, channels, layer.depthwise_kernel, axis)
+    between = Channels(between, channels.shape, channels.dtype)
+    nonzero = call.nonzero(layer.pointwise_kernel)
+    return with_activation(call, call.mixed(between, axis, layer.filters, nonzero=nonzero))
 
 
 def einsum_dense(call):
-    kernel = tuple(call.operation.kernel.shape)
-    return with_activation(call, einsum(call, call.operation.equation, [*call.args, kernel]))
+    layer = call.operation
+    return with_activation(call, einsum(call, layer.equation, [*call.args, layer.kernel]))
 
 
 def einsum(call, equation, operands):
-    """Labels of an Einstein sum of `Channels` and of shapes of constants.
+    """Labels of an Einstein sum of `Channels` and constants.
 
     What is summed with a constant is mixed, and the constant's new indices are new channels.
     Indices that it shares with the output make groups; positions, which it does not know, are not
     told apart. Several tensors are operands, like those of a product.
     """
-    ranks = [
-        len(operand.shape if isinstance(operand, Channels) else operand) for operand in operands
-    ]
-    terms, output = explicit_equation(equation, ranks)
+    terms, output = explicit_equation(equation, [len(np.shape(operand)) for operand in operands])
     sizes: dict[str, int] = {}
-    carrying = []
+    carrying, constants = [], []
     for operand, term in zip(operands, terms):
         if not isinstance(operand, Channels):
-            sizes.update(zip(term, operand))
+            sizes.update(zip(term, np.shape(operand)))
+            constants.append((call.nonzero(operand), term))
         elif not operand.is_constant:
             carrying.append((operand.labels, term))
     parts = []
     for labels, term in carrying:
-        new = {letter for letter in output if letter in sizes and letter not in term}
+        new = [letter for letter in output if letter in sizes and letter not in term]
         mixing = sizes and (new or any(letter not in output for letter in term))
         shared = set(output) if len(carrying) > 1 or not mixing else set(output) & set(sizes)
-        labels = call.contracted(
-            labels,
-            [axis for axis, letter in enumerate(term) if letter not in shared],
-            keepdims=True,
-        )
-        present = [letter for letter in output if letter in term]
-        labels = np.einsum(f"{term}->{''.join(present)}", labels)
-        known = dict(zip(present, labels.shape))
-        labels = labels.reshape([known.get(letter, 1) for letter in output])
+        kept = [letter for letter in term if letter in shared]
+        summed = [letter for letter in term if letter in sizes and letter not in output]
+        rest = [letter for letter in term if letter not in kept + summed]
+        labels = np.einsum(f"{term}->{''.join(kept + summed + rest)}", labels)
+        known = dict(zip(kept, labels.shape))
+        nonzero = nonzero_factors(constants, known, summed + new)
         if mixing:
-            shape = [sizes[letter] if letter in new else known.get(letter, 1) for letter in output]
-            labels = np.broadcast_to(labels, shape)
-            labels = call.graph.fan_out(labels.ravel()).reshape(shape)
-        parts.append(labels)
+            shape = [*known.values(), *(sizes[letter] for letter in summed)]
+            rows = np.broadcast_to(labels, (*shape, *labels.shape[len(shape) :]))
+            groups, size = (math.prod(x) for x in (known.values(), [sizes[x] for x in new]))
+            rows = rows.reshape(groups, math.prod(shape) // groups, -1)
+            if nonzero is not None:
+                nonzero = nonzero.reshape(groups, -1, size)
+            known |= {letter: sizes[letter] for letter in new}
+            labels = call.graph.connect(rows, size, nonzero).reshape([*known.values()])
+        else:
+            labels = call.contracted(labels, range(len(kept), labels.ndim))
+            labels = call.scaled(labels, nonzero)
+        present = [letter for letter in output if letter in known]
+        labels = np.einsum(f"{''.join(known)}->{''.join(present)}", labels)
+        parts.append(labels.reshape([known.get(letter, 1) for letter in output]))
     return call.merged(parts)
+
+
+def nonzero_factors(constants, known, letters):
+    """Where a product of constants is not zero, at some position at least.
+
+    Args:
+        constants: List of pairs: where a constant is not zero, and the letters of its axes.
+        known: Dict from the letters of the first axes of the result to their sizes. Along one of
+            size 1, or that no constant has, are positions.
+        letters: List of the letters of the other axes.
+
+    Returns:
+        Bool array, or `None` if every edge counts.
+    """
+    if not constants or constants[0][0] is None:
+        return None
+    equation = ",".join(term for _, term in constants)
+    shared = [letter for letter, size in known.items() if letter in equation and size > 1]
+    arrays = (nonzero.astype("float32") for nonzero, _ in constants)
+    product = np.einsum(f"{equation}->{''.join(shared + letters)}", *arrays) > 0
+    absent = [axis for axis, letter in enumerate(known) if letter not in shared]
+    product = np.expand_dims(product, absent)
+    return np.broadcast_to(product, (*known.values(), *product.shape[len(known) :]))
 
 
 def explicit_equation(equation, ranks):
@@ -156,19 +215,48 @@ def explicit_equation(equation, ranks):
 def embedding(call):
     """The positions of a sequence of ids are one channel, not as many as there are positions."""
     channels = call.first
+    layer, size = call.operation, call.outputs[0].shape[-1]
     if call.arguments.get("reverse") is True:
-        return call.mixed(channels, -1, call.outputs[0].shape[-1])
-    source = np.array([channels.labels[channels.labels > 0][0]])
-    return call.on_axis(call.graph.fan_out(source.repeat(call.outputs[0].shape[-1])), -1)
+        kernel = ops.transpose(layer.embeddings) if layer.tie_weights else layer.reverse_embeddings
+        return call.mixed(channels, -1, size, nonzero=call.nonzero(kernel))
+    return looked_up(call, channels, layer.embeddings, size)
+
+
+def looked_up(call, ids, table, size):
+    """Labels of the channels that ids choose from the rows of a table."""
+    source = ids.labels[ids.labels > 0][:1].reshape(1, 1, 1)
+    nonzero = call.nonzero(table)
+    if nonzero is not None:
+        nonzero = nonzero.reshape(1, -1, size)
+    return call.on_axis(call.graph.connect(source, size, nonzero).ravel(), -1)
 
 
 def attention(call):
     """Query, key and value, each projected and thereby mixed, are operands of equal weight."""
     query, value, key = (call.arguments.get(name) for name in ("query", "value", "key"))
-    outputs = [mixed_operands(call, [query, value if key is None else key, value])]
+    operands = [query, value if key is None else key, value]
+    outputs = [mixed_operands(call, operands, attention_weights(call))]
     # The scores, if they are returned, and the cache tell no channels apart.
     hub = call.graph.mix(np.concatenate([query.labels.ravel(), value.labels.ravel()]))
     return outputs + [np.full((1,) * len(scores.shape), hub) for scores in call.outputs[1:]]
+
+
+def attention_weights(call):
+    """Which channels of query, key and value feed which outputs, through the heads between them.
+
+    Returns:
+        List of three bool arrays, or `None` if every edge counts.
+    """
+    *projections, output = private.projections(call.operation)
+    nonzero = [call.nonzero(kernel) for kernel in projections]
+    output = call.nonzero(output)
+    if output is None:
+        return None
+    output = output.reshape(*output.shape[:2], -1)  # (heads, size of a head, outputs)
+    # Several query heads may share those of key and value.
+    query, key, value = (each.repeat(len(output) // each.shape[1], axis=1) for each in nonzero)
+    scored = [each.any(axis=2) @ output.any(axis=1) for each in (query, key)]
+    return [*scored, np.einsum("chd,hdo->co", value, output)]
 
 
 def attention_without_weights(call):
@@ -180,9 +268,30 @@ def attention_without_weights(call):
 
 def self_attention(call):
     """An attention layer whose query, key and value are all made of its first argument."""
+    kernels = [x for x in call.operation.weights if x.name == "kernel"]
+    if any(nonzero is not None and not nonzero.all() for nonzero in map(call.nonzero, kernels)):
+        raise ValueError(
+            f"Which channels feed which in '{call.name}', a layer of class "
+            f"{type(call.operation).__name__} some of whose weights are zero, is not known. Write "
+            "a path rule for it, with `keras_nladv.register_path_rule`."
+        )
     outputs = [mixed_operands(call, [call.first] * 3)]
     hub = call.graph.mix(call.first.labels)
     return outputs + [np.full((1,) * len(cache.shape), hub) for cache in call.outputs[1:]]
+
+
+def normalizes(call):
+    """Each channel goes on, unless its scale is zero."""
+    layer = call.operation
+    labels = passes(call)
+    scales = [x for x in layer.weights if x.name in ("gamma", "scale", "weight")]
+    for nonzero in map(call.nonzero, scales):
+        if nonzero is not None:
+            axes = np.atleast_1d(getattr(layer, "axis", -1)) % labels.ndim
+            sizes = dict(zip(sorted(axes), nonzero.shape))
+            shape = [sizes.get(axis, 1) for axis in range(labels.ndim)]
+            labels = call.scaled(labels, nonzero.reshape(shape))
+    return labels
 
 
 def concatenate(call):
@@ -251,11 +360,8 @@ rules_for(sparse_prelu, SparsePReLU)
 rules_for(prelu, layers.PReLU)
 rules_for(dense, layers.Dense)
 rules_for(einsum_dense, layers.EinsumDense)
-rules_for(
-    conv,
-    *(layers.Conv1D, layers.Conv2D, layers.Conv3D),
-    *(layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose),
-)
+rules_for(conv, layers.Conv1D, layers.Conv2D, layers.Conv3D)
+rules_for(transposed_conv, layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 rules_for(depthwise_conv, layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 rules_for(separable_conv, layers.SeparableConv1D, layers.SeparableConv2D)
 rules_for(embedding, layers.Embedding, layers.ReversibleEmbedding)
@@ -271,9 +377,13 @@ rules_for(rearranges, layers.Flatten, layers.Reshape, layers.Permute, layers.Rep
 rules_for(wrapped, layers.SpectralNormalization)
 rules_for(time_distributed, layers.TimeDistributed)
 rules_for(
-    passes,
+    normalizes,
     *(layers.BatchNormalization, layers.LayerNormalization, layers.GroupNormalization),
-    *(layers.RMSNormalization, layers.UnitNormalization, layers.Normalization, layers.Rescaling),
+    layers.RMSNormalization,
+)
+rules_for(
+    passes,
+    *(layers.UnitNormalization, layers.Normalization, layers.Rescaling),
     *(layers.Dropout, layers.AlphaDropout, layers.GaussianDropout, layers.GaussianNoise),
     *(layers.SpatialDropout1D, layers.SpatialDropout2D, layers.SpatialDropout3D),
     *(layers.ActivityRegularization, layers.Identity, layers.Masking, layers.Softmax),
@@ -319,12 +429,12 @@ rules_for(
     *("keras_hub>Qwen3MoeAttention", "keras_hub>SmolLM3Attention"),
 )
 rules_for(
-    passes,
+    normalizes,
     *("keras_hub>RMSNormalization", "keras_hub>LlamaLayerNorm", "keras_hub>T5LayerNorm"),
     *("keras_hub>MistralLayerNormalization", "keras_hub>MixtralLayerNormalization"),
     *("keras_hub>QwenLayerNorm", "keras_hub>QwenMoeLayerNorm", "keras_hub>Qwen3LayerNorm"),
     *("keras_hub>Qwen3MoeLayerNorm", "keras_hub>Phi3LayerNorm"),
     "keras_hub>GptOssLayerNormalization",
-    *("keras_hub>RotaryEmbedding", "keras_hub>SmolLM3RotaryEmbedding"),
 )
+rules_for(passes, "keras_hub>RotaryEmbedding", "keras_hub>SmolLM3RotaryEmbedding")
 rules_for(activates, "keras_hub>gelu_approximate")

@@ -10,13 +10,17 @@ import numpy as np
 
 from keras_nladv.graph.channel_graph import NO_CHANNEL
 from keras_nladv.graph.channels import Channels, compress
-from keras_nladv.graph.layer_rules import concatenate, einsum, rearranges
+from keras_nladv.graph.layer_rules import concatenate, depthwise, einsum, looked_up, rearranges
 from keras_nladv.graph.rules import activates, constant, fixed_activation, merges, passes
 
 
-def operands(call):
-    """The arguments of a call, with the shapes of the constants among them."""
-    return [x if isinstance(x, Channels) else tuple(np.shape(x)) for x in call.args]
+def product(call):
+    """Each tensor is an operand, channel by channel; what is multiplied with 0 does not go on."""
+    labels = merges(call)
+    for factor in call.arguments.values():
+        if not isinstance(factor, Channels):
+            labels = call.scaled(labels, call.nonzero(factor))
+    return labels
 
 
 def extremum(call):
@@ -44,8 +48,8 @@ def quotient(call):
 
 
 def matmul(call):
-    left, right = operands(call)
-    ranks = [len(x.shape) if isinstance(x, Channels) else len(x) for x in (left, right)]
+    left, right = call.args
+    ranks = [len(np.shape(operand)) for operand in (left, right)]
     equation = "...ij,...jk->...ik"
     if ranks[0] == 1:
         equation = "j,...jk->...k"
@@ -55,19 +59,20 @@ def matmul(call):
 
 
 def einsum_operation(call):
-    return einsum(call, call.operation.subscripts, operands(call))
+    return einsum(call, call.operation.subscripts, call.args)
 
 
 def conv(call):
-    channels, kernel = call.first, tuple(np.shape(call.args[1]))
+    channels, kernel = call.args
     axis = convolution_axis(call)
-    return call.mixed(channels, axis, kernel[-1], groups=channels.shape[axis] // kernel[-2])
+    *_, inputs, outputs = np.shape(kernel)
+    groups = channels.shape[axis] // inputs
+    return call.mixed(channels, axis, outputs, groups=groups, nonzero=call.nonzero(kernel))
 
 
 def depthwise_conv(call):
-    axis = convolution_axis(call)
-    fed = call.along(call.args[0], axis).repeat(np.shape(call.args[1])[-1])
-    return call.on_axis(call.graph.fan_out(fed), axis)
+    channels, kernel = call.args
+    return depthwise(call, channels, kernel, convolution_axis(call))
 
 
 def convolution_axis(call):
@@ -108,10 +113,7 @@ def lookup(call):
     """Taking rows of a constant by ids is an embedding."""
     if isinstance(call.args[0], Channels):
         return call.rearranged()
-    ids = call.carrying[0]
-    source = np.array([ids.labels[ids.labels > 0][0]])
-    size = call.outputs[0].shape[-1]
-    return call.on_axis(call.graph.fan_out(source.repeat(size)), -1)
+    return looked_up(call, call.carrying[0], call.args[0], call.outputs[0].shape[-1])
 
 
 def dot_product_attention(call):
@@ -129,7 +131,8 @@ RULES = {
         "LogSoftmax Sparsemax Normalize BatchNorm LayerNorm RMSNorm MaxPool AveragePool "
         "AdaptiveMaxPool AdaptiveAveragePool Resize PadImages CropImages"
     ),
-    merges: "Add Subtract Multiply Average",
+    merges: "Add Subtract Average",
+    product: "Multiply",
     extremum: "Maximum Minimum Fmax Fmin",
     quotient: "Divide TrueDivide DivideNoNan",
     matmul: "Matmul",

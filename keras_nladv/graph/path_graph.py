@@ -1,3 +1,4 @@
+import warnings
 import weakref
 from dataclasses import replace
 
@@ -9,7 +10,8 @@ from keras_nladv.graph.require_graph import require_graph
 from keras_nladv.graph.rules import on_registration
 from keras_nladv.graph.tracer import Tracer
 
-_cache: weakref.WeakKeyDictionary[keras.Model, "PathGraph"] = weakref.WeakKeyDictionary()
+_cache: weakref.WeakKeyDictionary[keras.Model, dict[bool, "PathGraph"]]
+_cache = weakref.WeakKeyDictionary()
 on_registration.append(_cache.clear)
 
 
@@ -18,11 +20,14 @@ class PathGraph:
 
     Args:
         model: A built Functional or Sequential model.
+        weights: Boolean. Whether edges whose weights are all zero do not count.
     """
 
-    def __init__(self, model: keras.Model) -> None:
+    def __init__(self, model: keras.Model, weights: bool = False) -> None:
+        self._name = model.name
         self._outputs = list(model.outputs)
-        tracer = Tracer()
+        self._zeros = _zeros(model) if weights else []
+        tracer = Tracer(skips_zeros=weights)
         self._graph = tracer.graph
         self._ends = tracer.trace(model)
         if not self._ends.any():
@@ -30,18 +35,17 @@ class PathGraph:
                 f"No path leads from the inputs of model '{model.name}' to its outputs: by the "
                 "path rules, they do not depend on the inputs."
             )
-        self._weights: dict[bool, tuple[list[np.ndarray], float]] = {}
+        self._shares: dict[bool, tuple[list[np.ndarray], float]] = {}
         self._activations = tracer.activations
 
     @classmethod
-    def of(cls, model: keras.Model) -> "PathGraph":
-        """Returns the graph of a model, traced the first time only."""
+    def of(cls, model: keras.Model, weights: bool = False) -> "PathGraph":
+        """Returns the graph of a model, traced again only if what it was made of has changed."""
         require_graph(model)
-        graph = _cache.get(model)
-        # Sequential models can grow and shrink: their outputs are new ones then.
-        if graph is None or any(a is not b for a, b in zip(graph._outputs, model.outputs)):
-            _cache[model] = graph = cls(model)
-        return graph
+        known = _cache.setdefault(model, {})
+        if weights not in known or known[weights]._is_outdated(model):
+            known[weights] = cls(model, weights)
+        return known[weights]
 
     def activations(self) -> list[Activation]:
         """The activations, which will read the slopes anew."""
@@ -49,13 +53,31 @@ class PathGraph:
 
     def path_length(self, normalized: bool, activations: list[Activation] | None = None) -> float:
         """The average path length, for the slopes as they are now or those of `activations`."""
-        if normalized not in self._weights:
-            self._weights[normalized] = self._graph.unit_weights(
+        if normalized not in self._shares:
+            self._shares[normalized] = self._graph.unit_weights(
                 self._ends, [activation.units for activation in self._activations], normalized
             )
-        weights, total = self._weights[normalized]
+        shares, total = self._shares[normalized]
+        if total == 0:
+            warnings.warn(
+                f"Weights that are zero cut every path from the inputs of model '{self._name}' to "
+                "its outputs: they do not depend on the inputs. Its path length is 0.",
+                stacklevel=3,
+            )
+            return 0.0
         counted = sum(
-            np.dot(weight, activation.nonlinear)
-            for weight, activation in zip(weights, activations or self.activations())
+            np.dot(share, activation.nonlinear)
+            for share, activation in zip(shares, activations or self.activations())
         )
         return float(counted / total)
+
+    def _is_outdated(self, model):
+        # Sequential models can grow and shrink: their outputs are new ones then.
+        if any(a is not b for a, b in zip(self._outputs, model.outputs)):
+            return True
+        return bool(self._zeros) and not all(map(np.array_equal, self._zeros, _zeros(model)))
+
+
+def _zeros(model):
+    """Where the weights of a model are zero, as packed bits."""
+    return [np.packbits(keras.ops.convert_to_numpy(each) == 0) for each in model.weights]

@@ -20,14 +20,15 @@ def activations(model: keras.Model) -> list[Activation]:
     return PathGraph.of(model).activations()
 
 
-def path_length(model: keras.Model, normalized: bool = True) -> float:
+def path_length(model: keras.Model, normalized: bool = True, weights: bool = False) -> float:
     """Computes the average path length of a model.
 
     It is the average number of nonlinear units on a path from input to output of the channel graph.
     Its nodes are channels, its edges go from every channel that feeds another; kernel taps and
     positions are not separate paths.
 
-    The graph is read at the first call and kept; later calls only look at the slopes.
+    The graph is read at the first call and kept; later calls only look at the slopes, and with
+    `weights` at which weights are zero.
 
     Args:
         model: A built Functional or Sequential model. Nested models are entered, composite layers
@@ -36,9 +37,13 @@ def path_length(model: keras.Model, normalized: bool = True) -> float:
         normalized: Whether to average over walks back from a uniformly drawn output channel, which
             draw an operand uniformly at a merge and an input channel uniformly at a mixing layer
             (the primary measure), or over paths, each of which counts once.
+        weights: Whether to count only edges whose weights are not all zero, so that what is pruned
+            shows as what is linear does. An edge of a convolution has a weight for each tap of the
+            kernel; scales of normalization layers and constants that tensors are multiplied with
+            are weights, too. Channels that no path reaches are not drawn.
 
     Returns:
-        Float, in nonlinear units.
+        Float, in nonlinear units. 0, with a warning, if zeros among the weights cut every path.
 
     Raises:
         ValueError: If the model is not built or subclassed, or if it has a layer, operation or
@@ -55,8 +60,11 @@ def path_length(model: keras.Model, normalized: bool = True) -> float:
     1.0
     >>> round(path_length(model, normalized=False), 4)  # 16 paths of length 2 and one of length 0
     1.8824
+    >>> _ = model.layers[1].kernel.assign([[1.0, 0.0, 0.0, 0.0]])
+    >>> round(path_length(model, normalized=False, weights=True), 4)  # 4 of these 16 are left
+    1.6
 
     Source: *Nonlinear Advantage*, arXiv 2211.17180; its first version,
     *Average Path Length: Sparsification of Nonlinearities Creates Surprisingly Shallow Networks*.
     """
-    return PathGraph.of(model).path_length(normalized)
+    return PathGraph.of(model, weights).path_length(normalized)

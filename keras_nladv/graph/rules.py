@@ -5,6 +5,7 @@ several outputs. This module holds the registry and the general rules; `layer_ru
 `operation_rules` say which layer and which operation follows which.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -124,11 +125,21 @@ def mixes(call):
     return mixed_operands(call, call.carrying)
 
 
-def mixed_operands(call, operands):
-    """Labels of output channels fed by operands of equal weight, each mixed by itself."""
-    hubs = np.array([[call.graph.mix(channels.labels)] for channels in operands])
+def mixed_operands(call, operands, nonzero=None):
+    """Labels of output channels fed by operands of equal weight, each mixed by itself.
+
+    Args:
+        call: The `Call`.
+        operands: List of `Channels`.
+        nonzero: List of bool arrays, for each operand as for `Call.mixed`, or `None`.
+    """
     size = call.outputs[0].shape[-1] or 1
-    return call.on_axis(call.graph.fan_out(np.repeat(call.graph.merge(hubs), size)), -1)
+    return call.merged(
+        [
+            call.mixed(channels, -1, size, nonzero=each)
+            for channels, each in zip(operands, nonzero or itertools.repeat(None))
+        ]
+    )
 
 
 def activates(call):

@@ -18,13 +18,18 @@ ASSUMED_SIZES = (None, 8, 16, 4, 2, 1)
 class Tracer:
     """Reads a Keras model as a channel graph, call by call.
 
+    Args:
+        skips_zeros: Boolean. Whether edges whose weights are all zero do not count.
+
     Attributes:
+        skips_zeros: As given.
         graph: The `ChannelGraph`.
         activations: List of `Activation`, in the order in which they are met.
         assumes_sizes: Whether a layer is open whose unknown sizes had to be assumed.
     """
 
-    def __init__(self):
+    def __init__(self, skips_zeros=False):
+        self.skips_zeros = skips_zeros
         self.graph = ChannelGraph()
         self.activations = []
         self.assumes_sizes = False

@@ -85,6 +85,17 @@ def test_values_are_those_after_the_epoch():
     assert nonlinearity_report(model).nonlinear_units == history["nonlinear_units"][-1]
 
 
+def test_edges_of_zeros_are_left_out():
+    model = make_model()
+    kernel = np.ones((4, 4))
+    kernel[3] = 0  # The one nonlinear unit of the second activation gets three of four units.
+    model.layers[3].kernel.assign(kernel)
+    history = fit(model, PathLengthCallback(weights=True, unnormalized=True))
+    assert history["path_length"] == [path_length(model, weights=True)]
+    assert history["path_length_unnormalized"] == [path_length(model, False, weights=True)]
+    assert history["path_length"] != [path_length(model)]
+
+
 def test_callbacks_that_come_after_see_the_logs(tmp_path):
     history = fit(
         make_model(),

@@ -89,6 +89,19 @@ def test_language_models(name, arguments, expected):
     assert path_length(backbone) == pytest.approx(expected)
 
 
+def test_zeros_in_attention_that_is_not_looked_into():
+    layer = keras_hub.models.LlamaBackbone(30, 1, 2, 8, 16, 1).get_layer("transformer_layer_0")
+    inputs = keras.Input((5, 8))
+    model = keras.Model(inputs, layer(inputs))
+    for kernel in model.trainable_weights:
+        kernel.assign(np.ones(kernel.shape))
+    assert path_length(model, weights=True) == path_length(model)
+    kernel = next(each for each in model.trainable_weights if "query" in each.path)
+    kernel.assign(np.zeros(kernel.shape))
+    with pytest.raises(ValueError, match="of class LlamaAttention some of whose weights are zero"):
+        path_length(model, weights=True)
+
+
 def test_vision_transformer():
     backbone = keras_hub.models.ViTBackbone(
         image_shape=(16, 16, 3), patch_size=8, num_layers=3, num_heads=2, hidden_dim=8, mlp_dim=16

@@ -1,3 +1,4 @@
+import contextlib
 import gc
 import weakref
 from fractions import Fraction
@@ -16,51 +17,110 @@ from tests.graph.reference import Reference
 pytestmark = pytest.mark.usefixtures("cheap_weights")
 
 
-def slopes(values):
+@keras.saving.register_keras_serializable(package="tests")
+class Values(keras.initializers.Initializer):
     """An initializer with given values; NumPy arrays are not accepted by Keras."""
-    return lambda shape, dtype=None: ops.convert_to_tensor(np.reshape(values, shape), dtype)
+
+    def __init__(self, values):
+        self.values = np.asarray(values).tolist()
+
+    def __call__(self, shape, dtype=None):
+        return ops.convert_to_tensor(np.reshape(self.values, shape), dtype)
+
+    def get_config(self):
+        return {"values": self.values}
 
 
-def both(model):
-    return path_length(model), path_length(model, normalized=False)
+def both(model, weights=False):
+    return (
+        path_length(model, weights=weights),
+        path_length(model, normalized=False, weights=weights),
+    )
 
 
-def random_network(draw):
-    """A random convolutional network, with the reference graph that stands for it."""
+KINDS = (
+    *("conv", "grouped", "depthwise", "separable", "transposed", "einsum", "norm", "scale"),
+    *("act", "merge", "concat", "slice", "pool"),
+)
+
+
+def random_network(draw, sparse):
+    """A random convolutional network, with what the reference says of it.
+
+    Args:
+        draw: What Hypothesis draws with.
+        sparse: Boolean. Whether weights are zero at random.
+
+    Returns:
+        The model, both of its path lengths and its number of paths.
+    """
     reference = Reference()
     count = draw(st.integers(1, 3))
     inputs = keras.Input((2, 2, count))
     tensors = [(inputs, reference.inputs(count))]
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    density = draw(st.sampled_from([0.3, 0.6, 0.9])) if sparse else 1.0
+
+    def weights(*shape):
+        """Where weights are not zero, over all taps, and their initializer."""
+        nonzero = rng.random(shape) < density
+        values = np.where(nonzero, rng.normal(size=shape), 0.0)
+        return nonzero.reshape(-1, *shape[-2:]).any(axis=0), Values(values)
+
     for _ in range(draw(st.integers(1, 6))):
         x, nodes = draw(st.sampled_from(tensors))
-        kind = draw(
-            st.sampled_from(
-                ["conv", "grouped", "depthwise", "act", "merge", "concat", "slice", "norm"]
-            )
-        )
+        kind = draw(st.sampled_from(KINDS))
+        count = len(nodes)
+        size = draw(st.integers(1, 3))
         if kind == "conv":
-            size = draw(st.integers(1, 3))
-            x, nodes = layers.Conv2D(size, 3, padding="same")(x), reference.mixing(nodes, size)
+            nonzero, kernel = weights(2, 2, count, size)
+            x = layers.Conv2D(size, 2, padding="same", kernel_initializer=kernel)(x)
+            nodes = reference.mixing(nodes, size, nonzero=nonzero)
         elif kind == "grouped":
-            groups = len(nodes)
-            x = layers.Conv2D(2 * groups, 1, groups=groups)(x)
-            nodes = reference.mixing(nodes, 2 * groups, groups)
+            nonzero, kernel = weights(1, 1, 1, 2 * count)
+            x = layers.Conv2D(2 * count, 1, groups=count, kernel_initializer=kernel)(x)
+            nodes = reference.mixing(nodes, 2 * count, count, nonzero)
         elif kind == "depthwise":
-            multiplier = draw(st.integers(1, 2))
-            x = layers.DepthwiseConv2D(1, depth_multiplier=multiplier)(x)
-            nodes = [reference.channel([[node]]) for node in nodes for _ in range(multiplier)]
+            nonzero, kernel = weights(1, 1, count, size)
+            x = layers.DepthwiseConv2D(1, depth_multiplier=size, depthwise_initializer=kernel)(x)
+            nodes = reference.scaling(np.repeat(nodes, size).tolist(), nonzero.ravel())
+        elif kind == "separable":
+            nonzero, kernel = weights(1, 1, count, 2)
+            mixed, pointwise = weights(1, 1, 2 * count, size)
+            x = layers.SeparableConv2D(
+                *(size, 1),
+                depth_multiplier=2,
+                depthwise_initializer=kernel,
+                pointwise_initializer=pointwise,
+            )(x)
+            nodes = reference.scaling(np.repeat(nodes, 2).tolist(), nonzero.ravel())
+            nodes = reference.mixing(nodes, size, nonzero=mixed)
+        elif kind == "transposed":
+            nonzero, kernel = weights(2, 2, size, count)
+            x = layers.Conv2DTranspose(size, 2, padding="same", kernel_initializer=kernel)(x)
+            nodes = reference.mixing(nodes, size, nonzero=nonzero.T)
+        elif kind == "einsum":
+            nonzero, kernel = weights(2, count, size)
+            x = layers.EinsumDense("bhwc,hcd->bhwd", (2, 2, size), kernel_initializer=kernel)(x)
+            nodes = reference.mixing(nodes, size, nonzero=nonzero)
+        elif kind == "norm":
+            nonzero, gamma = weights(1, count)
+            x = layers.BatchNormalization(gamma_initializer=gamma)(x)
+            nodes = reference.scaling(nodes, nonzero[0])
+        elif kind == "scale":
+            nonzero, scale = weights(1, count)
+            x = x * ops.convert_to_numpy(scale((1, count), "float32"))
+            nodes = reference.scaling(nodes, nonzero[0])
         elif kind == "act":
             values = draw(
                 st.lists(
-                    st.sampled_from([0.0, 0.5, 0.995, 1.0, 2.0]),
-                    min_size=len(nodes),
-                    max_size=len(nodes),
+                    st.sampled_from([0.0, 0.5, 0.995, 1.0, 2.0]), min_size=count, max_size=count
                 )
             )
-            x = SparsePReLU(alpha_initializer=slopes(values))(x)
+            x = SparsePReLU(alpha_initializer=Values(values))(x)
             nodes = reference.activation(nodes, [abs(1 - value) >= 0.01 for value in values])
         elif kind == "merge":
-            y, others = draw(st.sampled_from([t for t in tensors if len(t[1]) == len(nodes)]))
+            y, others = draw(st.sampled_from([t for t in tensors if len(t[1]) == count]))
             layer = draw(st.sampled_from([layers.Add, layers.Multiply, layers.Maximum]))
             x, nodes = layer()([x, y]), reference.merge(nodes, others)
         elif kind == "concat":
@@ -69,23 +129,34 @@ def random_network(draw):
         elif kind == "slice":
             x, nodes = x[..., :1], nodes[:1]
         else:
-            x = layers.BatchNormalization()(layers.MaxPooling2D(1)(x))
+            x = layers.MaxPooling2D(1)(x)
         # Widths are bounded: the paths are enumerated.
         if len(nodes) <= 4:
             tensors.append((x, nodes))
     x, nodes = tensors[-1]
     pooling = draw(st.sampled_from([layers.GlobalAveragePooling2D, layers.Flatten]))
-    outputs = layers.Dense(2, activation="relu")(pooling()(x))
-    nodes = reference.activation(reference.mixing(nodes, 2), [1, 1])
-    return keras.Model(inputs, outputs), reference.path_lengths(nodes)
+    x = pooling()(x)
+    nonzero, kernel = weights(x.shape[-1] // len(nodes), len(nodes), 2)
+    outputs = layers.Dense(2, activation="relu", kernel_initializer=kernel)(x)
+    nodes = reference.activation(reference.mixing(nodes, 2, nonzero=nonzero), [1, 1])
+    return keras.Model(inputs, outputs), *reference.path_lengths(nodes)
 
 
-@settings(max_examples=80)
+@settings(max_examples=60)
 @given(st.data())
 def test_random_graphs_agree_with_enumeration(data):
-    model, (normalized, unnormalized) = random_network(data.draw)
-    assert path_length(model) == pytest.approx(normalized, rel=1e-12, abs=1e-12)
-    assert path_length(model, normalized=False) == pytest.approx(unnormalized, rel=1e-12, abs=1e-12)
+    model, *expected, _ = random_network(data.draw, sparse=False)
+    assert both(model) == pytest.approx(expected, rel=1e-12, abs=1e-12)
+    assert both(model, weights=True) == pytest.approx(expected, rel=1e-12, abs=1e-12)
+
+
+@settings(max_examples=100)
+@given(st.data())
+def test_random_graphs_with_zeros_agree_with_enumeration(data):
+    model, *expected, paths = random_network(data.draw, sparse=True)
+    warned = contextlib.nullcontext() if paths else pytest.warns(UserWarning, match="cut every")
+    with warned:
+        assert both(model, weights=True) == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
 
 def residual_network(blocks, preactivation=False, channels=(16, 32, 64)):
@@ -150,7 +221,7 @@ def test_exact_where_path_counts_overflow():
     counts, totals = [1] * 64, [0] * 64
     for layer in range(220):
         linear = (layer * 7) % 64
-        act = SparsePReLU(alpha_initializer=slopes([1.0] * linear + [0.0] * (64 - linear)))
+        act = SparsePReLU(alpha_initializer=Values([1.0] * linear + [0.0] * (64 - linear)))
         y = act(layers.Dense(64)(x))
         x = layers.Add()([x, y])
         mixed, mixed_total = sum(counts), sum(totals)
@@ -187,7 +258,7 @@ def test_data_formats_agree(data_format):
     inputs = keras.Input((3, 8, 8) if data_format == "channels_first" else (8, 8, 3))
     axis = 1 if data_format == "channels_first" else -1
     x = layers.Conv2D(4, 3, padding="same", data_format=data_format)(inputs)
-    x = SparsePReLU(axis=axis, alpha_initializer=slopes([0, 1, 0, 1]))(x)
+    x = SparsePReLU(axis=axis, alpha_initializer=Values([0, 1, 0, 1]))(x)
     x = layers.Concatenate(axis=axis)([x, inputs])
     x = layers.GlobalMaxPooling2D(data_format=data_format)(x)
     model = keras.Model(inputs, layers.Dense(2)(x))
@@ -211,7 +282,7 @@ def test_granularities(granularity):
     model = keras.Sequential(
         [
             keras.Input((2, 2, 3)),
-            SparsePReLU(granularity=granularity, alpha_initializer=slopes(np.array(values, float))),
+            SparsePReLU(granularity=granularity, alpha_initializer=Values(np.array(values, float))),
             layers.Flatten(),
             layers.Dense(1),
         ]
@@ -221,7 +292,7 @@ def test_granularities(granularity):
 
 def test_slopes_of_other_layers():
     inputs = keras.Input((4, 4, 3))
-    x = layers.PReLU(shared_axes=[1, 2], alpha_initializer=slopes([0.995, 1.5, 0.2]))(inputs)
+    x = layers.PReLU(shared_axes=[1, 2], alpha_initializer=Values([0.995, 1.5, 0.2]))(inputs)
     x = layers.LeakyReLU(negative_slope=1.0)(x)
     x = layers.LeakyReLU(negative_slope=0.1)(x)
     x = layers.ELU()(layers.ReLU(6.0)(x))
@@ -235,6 +306,28 @@ def test_slopes_are_read_anew():
     assert path_length(model) == 1.0
     layer.alpha.assign([1.0, 0.0] * 4)
     assert path_length(model) == 0.5
+
+
+def test_zeros_are_read_anew():
+    hidden, output, shortcut = (
+        layers.Dense(size, act, kernel_initializer="ones")
+        for size, act in [(2, "relu"), (1, None), (1, None)]
+    )
+    inputs = keras.Input((2,))
+    model = keras.Model(inputs, layers.Add()([output(hidden(inputs)), shortcut(inputs)]))
+    assert both(model, weights=True) == pytest.approx((1 / 2, 4 / 6))
+    output.kernel.assign([[1.0], [0.0]])
+    assert both(model, weights=True) == pytest.approx((1 / 2, 2 / 4))
+    shortcut.kernel.assign([[0.0], [0.0]])
+    # Biases are no edges.
+    shortcut.bias.assign([1.0])
+    assert both(model, weights=True) == pytest.approx((1.0, 1.0))
+    assert both(model) == pytest.approx((1 / 2, 4 / 6))
+    output.kernel.assign([[0.0], [0.0]])
+    with pytest.warns(UserWarning, match="cut every path from the inputs of model"):
+        assert both(model, weights=True) == (0.0, 0.0)
+    output.kernel.assign([[0.0], [1.0]])
+    assert both(model, weights=True) == pytest.approx((1.0, 1.0))
 
 
 def test_grown_sequential_model_is_traced_anew():

@@ -75,6 +75,67 @@ def test_layers_and_operations(make, normalized, unnormalized):
     assert both(branches(make)) == pytest.approx((normalized, unnormalized), rel=1e-12)
 
 
+class Weighted(layers.Layer):
+    """A user's layer that multiplies with a weight."""
+
+    def build(self, input_shape):
+        self.scale = self.add_weight(shape=(4, 4), name="scale")
+
+    def call(self, inputs):
+        return ops.matmul(inputs, self.scale)
+
+
+def feeds(model, x):
+    """Which input channels change which output channels: a bool array, found by trying."""
+    before = ops.convert_to_numpy(model(x))
+    changes = []
+    for channel in range(x.shape[-1]):
+        shifted = x.copy()
+        shifted[..., channel] += 0.5
+        change = ops.convert_to_numpy(model(shifted)) != before
+        changes.append(change.any(axis=tuple(range(change.ndim - 1))))
+    return np.array(changes)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        layers.Dense(5),
+        layers.Conv2D(5, 2),
+        layers.Conv2D(6, 2, groups=2),
+        layers.Conv2DTranspose(5, 2, padding="same"),
+        layers.DepthwiseConv2D(1, depth_multiplier=2),
+        layers.SeparableConv2D(5, 1),
+        layers.EinsumDense("abcd,de->abce", (4, 4, 5)),
+        layers.EinsumDense("abcd,bde->abce", (4, 4, 5)),
+        layers.EinsumDense("...d,d->...d", 4),
+        layers.BatchNormalization(),
+        layers.TimeDistributed(layers.Dense(5)),
+        layers.SpectralNormalization(layers.Conv2D(5, 1)),
+        keras.Sequential([layers.Dense(3), layers.DepthwiseConv2D(1)]),
+        Weighted(),
+        lambda x: x * np.array([1.0, 0.0, -1.0, 0.0], "float32"),
+        lambda x: layers.EinsumDense("aebc,bcf->aef", (8, 3))(ops.reshape(x, (-1, 8, 2, 4))),
+    ],
+)
+def test_edges_are_those_through_which_something_passes(make):
+    """Without units elsewhere, the length is the share of the edges that leave a nonlinear unit."""
+    inputs = keras.Input((4, 4, 4))
+    x = SparsePReLU(alpha_initializer="ones", name="units")(inputs)
+    model = keras.Model(inputs, make(x))
+    rng = np.random.default_rng(0)
+    for weight in model.trainable_weights:
+        if weight.name not in ("alpha", "side"):
+            kept = rng.permutation(np.prod(weight.shape)).reshape(weight.shape) % 3 == 0
+            weight.assign(kept * rng.normal(size=weight.shape))
+    edges = feeds(model, rng.random((2, 4, 4, 4), "float32"))
+    assert 0 < edges.mean() < 1
+    for channel in range(4):
+        model.get_layer("units").alpha.assign(np.arange(4) != channel)
+        length = path_length(model, normalized=False, weights=True)
+        assert length == pytest.approx(edges[channel].sum() / edges.sum())
+
+
 def test_attention_has_three_operands_of_equal_weight():
     query, value = keras.Input((5, 4)), keras.Input((7, 4))
     x = layers.ReLU()(query)
@@ -87,12 +148,52 @@ def test_attention_has_three_operands_of_equal_weight():
     assert both(model) == pytest.approx((1 / 3, 1 / 3))
 
 
+@pytest.mark.parametrize("heads", [2, 1])
+def test_zeros_in_attention_cut_heads(heads):
+    """Channel 0 of query, key and value is nonlinear; what it feeds is counted by hand."""
+    inputs = keras.Input((5, 3))
+    slopes = keras.initializers.Constant(1.0)
+    x = SparsePReLU(alpha_initializer=slopes, name="units")(inputs)
+    if heads == 2:
+        layer = layers.MultiHeadAttention(2, 2, use_bias=False)
+        model = keras.Model(inputs, layer(x, inputs))
+    else:
+        layer = layers.GroupQueryAttention(2, 2, 1, use_bias=False)
+        model = keras.Model(inputs, layer(x, inputs))
+    model.get_layer("units").alpha.assign([0.0, 1.0, 1.0])
+    query, key, value, output = (np.ones(each.shape) for each in layer.get_weights())
+    output[1, :, 0] = 0  # Output 0 sees the first head alone,
+    output[0, 1, 0] = 0  # and of that one channel of the values.
+    query[0, 0] = 0  # Query channel 0 leads to the second head only.
+    key[2] = 0
+    value[1, 0, 0] = 0
+    layer.set_weights([query, key, value, output])
+    # Query: channel 0 feeds outputs 1 and 2, the others all three.
+    # Key: two channels feed all three. Value: channel 1 does not feed output 0.
+    paths = (2 + 3 + 3) + (3 + 3) + (3 + 2 + 3)
+    assert path_length(model, normalized=False, weights=True) == pytest.approx(2 / paths)
+
+
 def test_embedding_counts_no_positions():
     ids = keras.Input((9,), dtype="int32")
     x = layers.Embedding(20, 4)(ids)
     y = layers.Dense(4, activation="relu")(x)
     model = keras.Model(ids, layers.Add()([x, y]))
     assert both(model) == pytest.approx((1 / 2, 4 / 5))
+
+
+def test_zeros_in_embeddings():
+    ids = keras.Input((9,), dtype="int32")
+    embedding = layers.ReversibleEmbedding(5, 3, embeddings_initializer="ones")
+    x = SparsePReLU(alpha_initializer="ones", name="units")(embedding(ids))
+    model = keras.Model(ids, embedding(x, reverse=True))
+    model.get_layer("units").alpha.assign([0.0, 1.0, 1.0])
+    assert path_length(model, normalized=False, weights=True) == pytest.approx(5 / 15)
+    table = np.ones((5, 3))
+    table[:, 1] = table[4, 0] = 0
+    embedding.embeddings.assign(table)
+    # Channel 0 leads to four words, channel 2 to all five.
+    assert path_length(model, normalized=False, weights=True) == pytest.approx(4 / 9)
 
 
 def test_constants_are_no_operands():

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from unittest import mock
 
 import hypothesis.strategies as st
 import keras
@@ -19,7 +18,7 @@ from keras_nladv import (
     path_length,
     sparsify,
 )
-from tests.graph import test_path_length
+from tests.graph.test_path_length import random_network
 from tests.surgery.checks import activations, randomize, sparsified, traces
 
 pytestmark = pytest.mark.usefixtures("fast_weights")
@@ -128,25 +127,10 @@ def test_several_inputs_and_outputs(structure):
         assert set(sparse(data)) == {"x", "y"}
 
 
-@keras.saving.register_keras_serializable(package="tests")
-class Slopes(keras.initializers.Initializer):
-    """Given values. Unlike the function that `random_network` takes, it can be copied."""
-
-    def __init__(self, values):
-        self.values = list(values)
-
-    def __call__(self, shape, dtype=None):
-        return ops.convert_to_tensor(np.reshape(self.values, shape), dtype)
-
-    def get_config(self):
-        return {"values": self.values}
-
-
 @settings(max_examples=15)
 @given(st.data())
 def test_random_graphs_keep_their_path_lengths(data):
-    with mock.patch.object(test_path_length, "slopes", Slopes):
-        model, (normalized, unnormalized) = test_path_length.random_network(data.draw)
+    model, normalized, unnormalized, _ = random_network(data.draw, sparse=False)
     kept = len(activations(model))
     sparse, _ = sparsify(model, return_report=True)
     assert path_length(sparse) == pytest.approx(normalized, rel=1e-12, abs=1e-12)
