@@ -6,8 +6,8 @@ import numpy as np
 
 from keras_nladv import private
 from keras_nladv.layers.sparse_prelu import SparsePReLU
+from keras_nladv.model_copy import ModelCopy
 from keras_nladv.surgery.linear_layers import CONVOLUTIONS, DEPTHWISE, PADDINGS
-from keras_nladv.surgery.model_copy import ModelCopy
 from keras_nladv.surgery.steps import ActivationStep, AddStep, MapStep
 
 
