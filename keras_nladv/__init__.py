@@ -4,6 +4,7 @@ from keras_nladv import tangent as tangent
 from keras_nladv.callbacks import LinearizationSchedule as LinearizationSchedule
 from keras_nladv.callbacks import PathLengthCallback as PathLengthCallback
 from keras_nladv.callbacks import core_image as core_image
+from keras_nladv.constraints import FixedMask as FixedMask
 from keras_nladv.graph import nonlinearity_report as nonlinearity_report
 from keras_nladv.graph import path_length as path_length
 from keras_nladv.graph import register_path_rule as register_path_rule

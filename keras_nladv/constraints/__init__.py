@@ -1,0 +1,1 @@
+from keras_nladv.constraints.fixed_mask import FixedMask as FixedMask
