@@ -9,6 +9,7 @@ from keras_nladv.graph import nonlinearity_report as nonlinearity_report
 from keras_nladv.graph import path_length as path_length
 from keras_nladv.graph import register_path_rule as register_path_rule
 from keras_nladv.layers import SparsePReLU as SparsePReLU
+from keras_nladv.pruning import prune as prune
 from keras_nladv.regularizers import NonlinearitySparsity as NonlinearitySparsity
 from keras_nladv.surgery import CollapsePlan as CollapsePlan
 from keras_nladv.surgery import collapse as collapse

@@ -115,7 +115,7 @@ class ChannelGraph:
             0 if no path reaches an output.
         """
         # What a walk may draw counts once, a channel with its paths as often as there are.
-        counts = self._reached() if normalized else self.path_counts()
+        counts = self.reached() if normalized else self.path_counts()
         mass = np.zeros(self.size)
         starts = outputs[counts[outputs] > 0]
         most = max(counts[starts], default=1)
@@ -140,7 +140,7 @@ class ChannelGraph:
             counts[numbers] = np.add.reduceat(counts[sources], offsets[:-1])
         return counts
 
-    def _reached(self):
+    def reached(self):
         """1 for each channel that a path leads to, and else 0."""
         reached = np.zeros(self.size, dtype=int)
         reached[np.concatenate(self._sources)] = 1

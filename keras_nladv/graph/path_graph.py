@@ -51,6 +51,11 @@ class PathGraph:
         """The activations, which will read the slopes anew."""
         return [replace(activation) for activation in self._activations]
 
+    def reached_outputs(self) -> tuple[int, int]:
+        """How many channels of the outputs some path reaches, and how many channels there are."""
+        ends = self._ends[self._ends > 0]
+        return int(self._graph.reached()[ends].sum()), len(ends)
+
     def path_length(self, normalized: bool, activations: list[Activation] | None = None) -> float:
         """The average path length, for the slopes as they are now or those of `activations`."""
         if normalized not in self._shares:

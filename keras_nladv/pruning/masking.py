@@ -1,0 +1,46 @@
+"""What makes the masks of a model."""
+
+import warnings
+
+import numpy as np
+from keras import ops
+
+from keras_nladv.constraints.fixed_mask import FixedMask
+from keras_nladv.graph.path_graph import PathGraph
+from keras_nladv.model_copy import ModelCopy
+
+
+def copied(model):
+    """A copy of a model with weights of its own, of the same values."""
+    copies = ModelCopy()
+    copy = copies.copied(model)
+    copies.transfer_weights()
+    return copy
+
+
+def constrain(kernel, mask):
+    """Sets what a mask leaves out of a `Kernel` to zero, to stay so. What was pruned stays so."""
+    constraint = FixedMask(mask, kernel.variable.constraint)
+    if isinstance(constraint.constraint, FixedMask):
+        earlier = constraint.constraint
+        constraint = FixedMask(constraint.mask & earlier.mask, earlier.constraint)
+    # The layer's is saved, the weight's applied.
+    setattr(kernel.layer, kernel.argument, constraint)
+    kernel.variable.constraint = constraint
+    weights = ops.convert_to_numpy(kernel.variable)
+    kernel.variable.assign(np.where(constraint.mask, weights, 0))
+
+
+def warn_if_cut(model):
+    """Warns if no output of a model depends on its inputs any more."""
+    try:
+        graph = PathGraph.of(model, weights=True)
+    except ValueError:
+        return  # There are layers that the path rules do not know.
+    reached, outputs = graph.reached_outputs()
+    if not reached:
+        warnings.warn(
+            f"The masks cut every path from the inputs of model '{model.name}' to its outputs: "
+            f"none of its {outputs} output channels depends on the inputs.",
+            stacklevel=3,
+        )
