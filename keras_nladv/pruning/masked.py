@@ -21,7 +21,8 @@ def masked(model: keras.Model, masks: Mapping[str, Any]) -> keras.Model:
             which weights are kept. Other kernels stay as they are.
 
     Returns:
-        A model. If its masks cut every path from inputs to outputs, a warning says so.
+        A model. If masks cut every path from the inputs to some of its outputs, a warning says to
+        how many.
 
     Raises:
         ValueError: If the model cannot be copied, or if a mask is for no kernel of the model or has

@@ -32,15 +32,15 @@ def constrain(kernel, mask):
 
 
 def warn_if_cut(model):
-    """Warns if no output of a model depends on its inputs any more."""
+    """Warns if outputs of a model do not depend on its inputs any more."""
     try:
         graph = PathGraph.of(model, weights=True)
     except ValueError:
         return  # There are layers that the path rules do not know.
     reached, outputs = graph.reached_outputs()
-    if not reached:
+    if reached < outputs:
         warnings.warn(
-            f"The masks cut every path from the inputs of model '{model.name}' to its outputs: "
-            f"none of its {outputs} output channels depends on the inputs.",
+            f"The masks cut every path to {outputs - reached} of {outputs} output channels of "
+            f"model '{model.name}': these do not depend on the inputs any more.",
             stacklevel=3,
         )

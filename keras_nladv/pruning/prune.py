@@ -40,7 +40,8 @@ def prune(
         seed: Integer, that of `"random"`.
 
     Returns:
-        A copy of the model, not compiled.
+        A copy of the model, not compiled. If masks cut every path from the inputs to some of its
+        outputs, a warning says to how many.
 
     Raises:
         ValueError: If the model has no graph or nothing to prune, or if an argument is out of

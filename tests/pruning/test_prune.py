@@ -162,20 +162,23 @@ model.save({str(tmp_path / "again.keras")!r})
 def test_masks_on_masks():
     model = keras.Sequential([keras.Input((2,)), layers.Dense(2, name="dense")])
     once = masked(model, {"dense/kernel": [[1, 1], [0, 1]]})
-    twice = masked(once, {"dense/kernel": [[0, 1], [1, 1]]})
+    twice = masked(once, {"dense/kernel": [[1, 0], [1, 1]]})
     constraint = twice.layers[0].kernel_constraint
-    assert constraint.mask.tolist() == [[False, True], [False, True]]
+    assert constraint.mask.tolist() == [[True, False], [False, True]]
     assert constraint.constraint is None
     assert once.layers[0].kernel_constraint.mask.tolist() == [[True, True], [False, True]]
     assert np.count_nonzero(prune(once, 1.0).get_weights()[0]) == 3
 
 
-def test_everything_cut():
+def test_cut_paths():
     inputs = keras.Input((2,))
     x = layers.Dense(2, name="first")(inputs)
     model = keras.Model(inputs, layers.Dense(3, name="second")(x))
-    masks = {"first/kernel": [[1, 0], [0, 0]], "second/kernel": [[0, 0, 0], [0, 1, 0]]}
-    with pytest.warns(UserWarning, match="none of its 3 output channels depends on the inputs"):
+    masks = {"first/kernel": [[1, 0], [0, 0]], "second/kernel": [[0, 0, 1], [0, 1, 0]]}
+    with pytest.warns(UserWarning, match="cut every path to 2 of 3 output channels"):
+        masked(model, masks)
+    masks["second/kernel"] = [[0, 0, 0], [0, 1, 0]]
+    with pytest.warns(UserWarning, match="cut every path to 3 of 3 output channels"):
         cut = masked(model, masks)
     outputs = ops.convert_to_numpy(cut(np.random.default_rng(0).normal(size=(5, 2))))
     assert (outputs == outputs[0]).all()
