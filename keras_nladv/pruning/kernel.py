@@ -1,5 +1,5 @@
 import fnmatch
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +48,8 @@ class Kernel:
 
 
 def prunable(
-    model: keras.Model, select: str | Callable[[str, keras.Layer], bool] | None = None
+    model: keras.Model,
+    select: str | Sequence[str] | Callable[[str, keras.Layer], bool] | None = None,
 ) -> list[Kernel]:
     """Lists the kernels of a model that can be pruned.
 
@@ -58,9 +59,10 @@ def prunable(
 
     Args:
         model: A built Functional or Sequential model.
-        select: Which layers to take. A pattern for their names, such as `"block_3*"`, or a function
-            of the name and of the layer that returns whether to take it. What is in a nested model
-            has that model's name before its own, as in `"block/conv"`. Default: all.
+        select: Which layers to take. A pattern for their names, such as `"block_3*"`, a list of
+            patterns, or a function of the name and of the layer that returns whether to take it.
+            What is in a nested model has that model's name before its own, as in `"block/conv"`.
+            Default: all.
 
     Returns:
         List of `Kernel`.
@@ -75,16 +77,21 @@ def prunable(
     ['hidden/kernel']
     """
     require_graph(model)
-    if select is not None and not isinstance(select, str) and not callable(select):
+    patterns = [select] if isinstance(select, str) else select
+    if not (
+        patterns is None
+        or callable(patterns)
+        or (isinstance(patterns, (list, tuple)) and all(isinstance(x, str) for x in patterns))
+    ):
         raise ValueError(
-            "`select` must be a pattern for names, a function of name and layer, or `None`. "
-            f"Received: select={select!r}"
+            "`select` must be a pattern for names or a list of them, a function of name and layer, "
+            f"or `None`. Received: select={select!r}"
         )
 
     def selected(name, layer):
-        if isinstance(select, str):
-            return fnmatch.fnmatchcase(name, select)
-        return select is None or select(name, layer)
+        if callable(patterns):
+            return patterns(name, layer)
+        return patterns is None or any(fnmatch.fnmatchcase(name, each) for each in patterns)
 
     found: dict[int, Kernel] = {}
     for name, layer in _layers(model, ""):

@@ -19,7 +19,7 @@ def prune(
     *,
     scope: str = "layer",
     rounds: int = 1,
-    select: str | Callable[[str, keras.Layer], bool] | None = None,
+    select: str | Sequence[str] | Callable[[str, keras.Layer], bool] | None = None,
     seed: int = 0,
 ) -> keras.Model:
     """Prunes a model: keeps the weights with the largest scores, and sets the others to zero.

@@ -206,7 +206,7 @@ def test_paths_that_are_not_known_are_no_matter():
         ({"scores": lambda model, kernels: [np.full((2, 2), np.nan)]}, "of 'dense/kernel' must be"),
         ({"scope": "all"}, r"`scope` must be one of \('layer', 'global'\). Received: scope='all'"),
         ({"rounds": 0}, "`rounds` must be an integer of at least 1. Received: rounds=0"),
-        ({"select": 3}, "`select` must be a pattern for names, a function"),
+        ({"select": 3}, "`select` must be a pattern for names or a list of them"),
         ({"select": "conv*"}, "nothing to prune: .* that select='conv\\*' takes"),
     ],
 )
