@@ -13,3 +13,5 @@ from keras_nladv.tangent.ntk_callback import NTKCallback as NTKCallback
 from keras_nladv.tangent.ntk_estimate import NTKEstimate as NTKEstimate
 from keras_nladv.tangent.ntk_estimate import estimate_ntk as estimate_ntk
 from keras_nladv.tangent.ntk_vector_product import ntk_vector_product as ntk_vector_product
+from keras_nladv.tangent.snip import snip as snip
+from keras_nladv.tangent.synflow import synflow as synflow
