@@ -31,8 +31,8 @@ def prune(
         model: A built Functional or Sequential model. It is left as it is.
         density: Float in (0, 1], the share of the weights of kernels that is kept.
         scores: `"magnitude"`, `"random"` (each choice of weights is equally likely), or a function
-            of the model, as far as it is pruned, and of its list of `Kernel`s, that returns an
-            array of the shape of each.
+            of the model, as far as it is pruned, and of its kernels, a list of `Kernel`, that
+            returns an array of the shape of each.
         scope: `"layer"`, where each kernel keeps its share, or `"global"`, where all are pooled.
         rounds: Integer. Weights are pruned in so many steps, of equal ratios of densities, with
             scores of what is left each time.
@@ -50,8 +50,8 @@ def prune(
     Example:
 
     >>> model = keras.Sequential([keras.Input((10,)), keras.layers.Dense(10)])
-    >>> int(np.count_nonzero(prune(model, 0.03).get_weights()[0]))
-    3
+    >>> int(np.count_nonzero(prune(model, 0.95).get_weights()[0]))
+    95
     """
     require_density(density)
     if not callable(scores) and scores not in SCORES:

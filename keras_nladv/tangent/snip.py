@@ -33,9 +33,9 @@ def snip(
     Example:
 
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-    >>> pruned = prune(model, 0.5, tangent.snip(np.ones((8, 4), "float32")))
+    >>> pruned = prune(model, 0.75, tangent.snip(np.ones((8, 4), "float32")))
     >>> int(np.count_nonzero(pruned.get_weights()[0]))
-    6
+    9
 
     Source: Lee et al., *SNIP: single-shot network pruning based on connection sensitivity*, arXiv
     1810.02340; logit-SNIP: Liu and Zenke, arXiv 2006.08228.

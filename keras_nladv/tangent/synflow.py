@@ -32,9 +32,9 @@ def synflow(model, kernels):
     Example:
 
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-    >>> pruned = prune(model, 0.5, tangent.synflow, scope="global", rounds=10)
+    >>> pruned = prune(model, 0.75, tangent.synflow, scope="global", rounds=10)
     >>> int(np.count_nonzero(pruned.get_weights()[0]))
-    6
+    9
 
     Source: Tanaka et al., *Pruning neural networks without any data by iteratively conserving
     synaptic flow*, arXiv 2006.05467.
