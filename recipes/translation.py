@@ -74,8 +74,8 @@ class Config(LinearizationConfig):
     # Share of each label that is spread over all tokens.
     label_smoothing: float = 0.1
     # Number of epochs, before and after the start of linearization.
-    epochs: int = 10
-    # Number of epochs before linearization starts. Default: half of all.
+    epochs: int = 12
+    # Number of epochs before linearization starts. Default: 3/5 of all.
     start_epoch: Count = None
     # The pressure, omega.
     strength: float = 0.001
@@ -122,7 +122,7 @@ numbers = config.dataset == "numbers"
 if config.dropout is None:
     config.dropout = 0.0 if numbers else 0.1
 if config.start_epoch is None:
-    config.start_epoch = config.epochs // 2
+    config.start_epoch = config.epochs * 3 // 5
 config.complete(config.epochs)
 if config.run_dir is None:
     config.run_dir = time.strftime("runs/translation-%Y%m%d-%H%M%S")
