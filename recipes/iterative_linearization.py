@@ -119,13 +119,13 @@ for name in ("periods", "learning_rates"):
 import keras
 import numpy as np
 from common.batches import Batches
-from common.events import Events
 from common.plots import plot_feature_updates
 from common.run import Run, versions
 from common.training import even_batch_size, standardization
 from keras import layers
 from tqdm import tqdm
 
+from keras_nladv.event_log import EventLog
 from keras_nladv.tangent import IterativeLinearization
 
 with plain_errors("--precision"):
@@ -220,7 +220,7 @@ def trained(model, first, rate, seed):
         callbacks=[
             batches.epochs(),
             Watch(),
-            Events(run.path / "tensorboard" / f"period-{period}_rate-{rate:g}_seed-{seed}"),
+            EventLog(run.path / "tensorboard" / f"period-{period}_rate-{rate:g}_seed-{seed}"),
         ],
     ).history
     batch_size = even_batch_size(len(x_test))
