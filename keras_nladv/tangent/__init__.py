@@ -9,6 +9,9 @@ from keras_nladv.tangent.iterative_linearization import (
 from keras_nladv.tangent.kernel_distance import kernel_distance as kernel_distance
 from keras_nladv.tangent.kernel_distance import kernel_velocity as kernel_velocity
 from keras_nladv.tangent.linearized_model import LinearizedModel as LinearizedModel
+from keras_nladv.tangent.neural_tangent_transfer import (
+    NeuralTangentTransfer as NeuralTangentTransfer,
+)
 from keras_nladv.tangent.ntk_callback import NTKCallback as NTKCallback
 from keras_nladv.tangent.ntk_estimate import NTKEstimate as NTKEstimate
 from keras_nladv.tangent.ntk_estimate import estimate_ntk as estimate_ntk

@@ -1,0 +1,51 @@
+import keras
+import numpy as np
+
+
+class UnlabelledBatches(keras.utils.PyDataset):
+    """Batches of inputs, with random signs that project kernels.
+
+    The seed, the epoch and the number of the batch decide what is in it: whoever goes on in a later
+    epoch, on any backend, gets what would have come. Examples that are left when all batches are
+    full wait for another epoch.
+
+    Args:
+        x: Inputs, a structure of NumPy arrays.
+        batch_size: Integer.
+        seed: Integer.
+        signs: Shape of the signs of a batch, or `None`.
+    """
+
+    def __init__(self, x, batch_size, seed, signs):
+        super().__init__()
+        self.x = x
+        self.batch_size = batch_size
+        self.seed = seed
+        self.signs = signs
+        self.start(0)
+
+    @property
+    def number(self):
+        """The number of examples."""
+        return len(keras.tree.flatten(self.x)[0])
+
+    def start(self, epoch):
+        """Draws the order of an epoch."""
+        self.epoch = epoch
+        self._order = np.random.default_rng([self.seed, epoch]).permutation(self.number)
+
+    def epochs(self):
+        """A callback that gets ready for each epoch."""
+        return keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: self.start(epoch))
+
+    def __len__(self):
+        return self.number // self.batch_size
+
+    def __getitem__(self, index):
+        chosen = self._order[index * self.batch_size : (index + 1) * self.batch_size]
+        # Behind an axis of size 1: for Keras, that of a batch has no size where it compiles.
+        x = keras.tree.map_structure(lambda each: each[None, chosen], self.x)
+        if self.signs is None:
+            return ((x,),)
+        rng = np.random.default_rng([self.seed, self.epoch, index])
+        return ((x, rng.choice(np.array([-1, 1], "float32"), (1, *self.signs))),)
