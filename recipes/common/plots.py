@@ -4,7 +4,7 @@ import itertools
 import math
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter, StrMethodFormatter
 
 BLUE, ORANGE, GRAY = "#2f5d9e", "#e08e0b", "#8a8a8a"
 
@@ -212,6 +212,53 @@ def plot_feature_updates(summaries, steps, title):
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.margins(y=0.2)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def plot_transfer(summaries, title):
+    """Draws accuracy against density, and over the epochs at the lowest density.
+
+    Args:
+        summaries: List of dicts, the summaries of `neural_tangent_transfer.py`.
+        title: What stands above.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
+    figure = Figure(figsize=(10, 4.8), dpi=120, layout="constrained")
+    figure.suptitle(title)
+    by_density, by_epoch = figure.subplots(1, 2, sharey=True)
+    colors = {"dense": "black", "transfer": BLUE, "magnitude": ORANGE, "random": GRAY}
+    colors |= {"snip": "#3a8f5c", "synflow": "#a33b5f"}
+    densities = [s["density"] for s in summaries if s["method"] != "dense"] or [1.0]
+    for method, color in colors.items():
+        mine = [summary for summary in summaries if summary["method"] == method]
+        mine.sort(key=lambda summary: summary["density"])
+        if not mine:
+            continue
+        if method == "dense":
+            by_density.axhline(mine[0]["accuracy"], color=color, linestyle="--", label=method)
+        else:
+            x = [summary["density"] for summary in mine]
+            by_density.plot(x, [s["accuracy"] for s in mine], "o-", color=color, label=method)
+            low, high = ([s[key] for s in mine] for key in ("lowest", "highest"))
+            by_density.vlines(x, low, high, color=color)
+            by_density.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
+        curve = mine[0]["accuracies"]
+        by_epoch.plot(range(1, len(curve) + 1), curve, color=color)
+    by_density.set_xscale("log")
+    by_density.set_xticks(sorted(set(densities)))
+    by_density.xaxis.set_minor_locator(NullLocator())
+    by_density.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    by_density.set_xlabel("weights that are kept")
+    by_density.set_ylabel("test accuracy")
+    by_epoch.set_xlabel(f"epochs, with {min(densities):.3g} of the weights")
+    by_epoch.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(*by_density.get_legend_handles_labels(), loc="outside right upper")
+    for axes in (by_density, by_epoch):
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     return figure

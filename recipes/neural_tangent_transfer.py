@@ -1,0 +1,447 @@
+"""Compares sparse networks found before training: by neural tangent transfer, and otherwise.
+
+    python recipes/neural_tangent_transfer.py --backend jax
+
+Networks of each density are found without labels (neural tangent transfer, magnitude, random masks,
+logit-SNIP, SynFlow) from the same initial dense network, and all of them are trained with labels in
+the same way, as is the dense one.
+
+The run directory holds config.json, results.csv, summary.json, report.txt, accuracy.png,
+TensorBoard's events in tensorboard/, and points.json, which `--resume` needs.
+"""
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Literal
+
+from common.config import (
+    Count,
+    Number,
+    RecipeError,
+    RunConfig,
+    plain_errors,
+    read_config,
+    require,
+    show_errors_plainly,
+    show_if_finished,
+)
+from common.images import load
+
+METHODS = ("dense", "transfer", "magnitude", "random", "snip", "synflow")
+Method = Literal["dense", "transfer", "magnitude", "random", "snip", "synflow"]
+
+
+@dataclasses.dataclass
+class Config(RunConfig):
+    """Find sparse networks without labels, and train them.
+
+    config.json in the run directory holds every option as it was used.
+    """
+
+    # cifar10, cifar100, fashion_mnist, mnist, digits (of scikit-learn, no download), or the path of
+    # an .npz file with x_train, y_train, x_test and y_test.
+    dataset: str = "digits"
+    # Number of images to train on, drawn at random, always the same. Default: all.
+    train_images: Count = None
+    # The mean over so many by so many pixels makes one.
+    shrink: int = 1
+    # mlp (784-300-100-10), lenet (LeNet-5-Caffe), or conv4 (four convolutions).
+    network: Literal["mlp", "lenet", "conv4"] = "mlp"
+    # Shares of the weights that are kept.
+    densities: list[float] = dataclasses.field(default_factory=lambda: [0.03])
+    # What is compared.
+    methods: list[Method] = dataclasses.field(default_factory=lambda: [*METHODS])
+    # Whether each kernel keeps its share, or all are pooled.
+    scope: Literal["layer", "global"] = "layer"
+    # Number of runs of each, with the seeds from --seed on.
+    repeats: int = 3
+    # How the kernels are compared.
+    estimator: Literal["exact", "stochastic"] = "stochastic"
+    # Epochs of transfer. Default: 20, as published; 80 with less than 10,000 images to train on.
+    transfer_epochs: Count = None
+    # Number of images in an iteration of transfer. Default: 64, as published; 32 with less than
+    # 10,000 images to train on.
+    transfer_batch_size: Count = None
+    # Learning rate of transfer. Default: 0.0005, as published; with less than 10,000 images to
+    # train on 0.01, which falls to 0 as a cosine.
+    transfer_rate: Number = None
+    # Factor of the kernels' distance. Default: 0.001, as published; 0.003 with less than 10,000
+    # images to train on.
+    ntk_strength: Number = None
+    # Factor of the weights' squares. Default: as published, 1e-4 for mlp, else 1e-5; with less than
+    # 10,000 images to train on 3e-5.
+    l2: Number = None
+    # Number of iterations between new masks. Default: 100, as published; 25 with less than 10,000
+    # images to train on.
+    mask_every: Count = None
+    # Epochs of training. Default: 50, as published; 30 with less than 10,000 images to train on.
+    epochs: Count = None
+    # Number of images in a step of training.
+    batch_size: int = 64
+    # Learning rate of training. Default: 0.001, as published; 0.003 with less than 10,000 images to
+    # train on.
+    learning_rate: Number = None
+
+    def __post_init__(self):
+        if self.dataset.endswith(".npz"):
+            self.dataset = os.path.abspath(self.dataset)
+
+
+# ---- What to do. Nothing is written before all of it is known to be right.
+
+show_errors_plainly()
+config = read_config(Config)
+show_if_finished(config)
+
+data = load(config.dataset).reduced(config.train_images, config.shrink)
+few = len(data.x_train) < 10_000
+published = {
+    "transfer_epochs": (20, 80),
+    "transfer_batch_size": (64, 32),
+    "transfer_rate": (5e-4, 1e-2),
+    "ntk_strength": (1e-3, 3e-3),
+    "l2": (1e-4 if config.network == "mlp" else 1e-5, 3e-5),
+    "mask_every": (100, 25),
+    "epochs": (50, 30),
+    "learning_rate": (1e-3, 3e-3),
+}
+for name, values in published.items():
+    if getattr(config, name) is None:
+        setattr(config, name, values[few])
+if config.run_dir is None:
+    config.run_dir = time.strftime("runs/neural-tangent-transfer-%Y%m%d-%H%M%S")
+require(
+    config,
+    seed=0,
+    repeats=1,
+    transfer_epochs=1,
+    mask_every=1,
+    epochs=1,
+    batch_size=1,
+    transfer_batch_size=2,
+    ntk_strength=0,
+    l2=0,
+)
+for name in ("batch_size", "transfer_batch_size"):
+    if getattr(config, name) > len(data.x_train):
+        raise RecipeError(
+            f"--{name.replace('_', '-')} must be at most {len(data.x_train)}, the number of images "
+            f"to train on. Received: {getattr(config, name)}"
+        )
+for name in ("learning_rate", "transfer_rate"):
+    if not 0 < getattr(config, name) < math.inf:
+        raise RecipeError(
+            f"--{name.replace('_', '-')} must be finite and above 0. Received: "
+            f"{getattr(config, name)}"
+        )
+if not config.densities or not all(0 < density <= 1 for density in config.densities):
+    raise RecipeError(f"--densities must be above 0 and at most 1. Received: {config.densities}")
+for name in ("densities", "methods"):
+    values = getattr(config, name)
+    if not values or len(set(values)) < len(values):
+        raise RecipeError(f"--{name} must name each value once. Received: {values}")
+
+import keras
+import numpy as np
+from common.batches import Batches
+from common.plots import plot_transfer
+from common.run import Run, versions
+from common.training import even_batch_size, standardization
+from keras import layers
+from tqdm import tqdm
+
+from keras_nladv import path_length, prune
+from keras_nladv.event_log import EventLog
+from keras_nladv.tangent import NeuralTangentTransfer, snip, synflow
+
+with plain_errors("--precision"):
+    keras.config.set_dtype_policy(config.precision)
+
+# ---- The networks.
+
+
+def network():
+    """The dense network, untrained."""
+    start = {
+        "kernel_initializer": "glorot_normal",
+        "bias_initializer": keras.initializers.RandomNormal(stddev=0.01),
+    }
+    model = keras.Sequential([keras.Input(data.x_train.shape[1:])])
+    # For images as small as the digits.
+    small = min(data.x_train.shape[1:3]) < 20
+    if config.network == "lenet":
+        for filters, size in ((20, 3 if small else 5), (50, 2 if small else 5)):
+            model.add(layers.Conv2D(filters, size, activation="relu", **start))
+            model.add(layers.MaxPooling2D())
+    elif config.network == "conv4":
+        for filters in (64, 128):
+            for _ in range(2):
+                model.add(layers.Conv2D(filters, 3, padding="same", activation="relu", **start))
+            model.add(layers.MaxPooling2D())
+    model.add(layers.Flatten())
+    for units in {"mlp": (300, 100), "lenet": (500,), "conv4": (256, 256)}[config.network]:
+        model.add(layers.Dense(units, activation="relu", **start))
+    model.add(layers.Dense(data.classes, dtype="float32", **start))
+    return model
+
+
+# ---- The run.
+
+run = Run(config)
+height, width, channels = data.x_train.shape[1:]
+seeds = range(config.seed, config.seed + config.repeats)
+transfer_steps = config.transfer_epochs * (len(data.x_train) // config.transfer_batch_size)
+print(
+    f"data     {config.dataset}: {len(data.x_train):,} images to train on, {len(data.x_test):,} to "
+    f"test, {height}x{width}x{channels}, {data.classes} classes\n"
+    f"network  {config.network}, {network().count_params():,} parameters\n"
+    f"transfer {transfer_steps:,} iterations of {config.transfer_batch_size} images, "
+    f"without labels, {config.estimator}\n"
+    f"training {config.epochs} epochs, {config.repeats} seeds\n"
+    f"backend  {config.backend}, {config.precision}\n"
+    f"output   {run.path}\n"
+)
+# Not by a layer: it would shift the ones that SynFlow lets flow through the network.
+statistics = standardization(data.x_train)
+x_train, x_test = (
+    ((x - statistics["mean"]) / np.sqrt(statistics["variance"])).astype("float32")
+    for x in (data.x_train, data.x_test)
+)
+start = time.perf_counter()
+# What is done already is not done again.
+points = run.path / "points.json"
+rows = json.loads(points.read_text()) if points.exists() else []
+done = {(row["method"], row["density"], row["seed"]) for row in rows}
+# The dense network has no masks.
+cases = [
+    (method, 1.0 if method == "dense" else density)
+    for method in config.methods
+    for density in (config.densities if method != "dense" else [1.0])
+]
+
+
+def length(method):
+    """The number of epochs that finding and training a network takes."""
+    return config.epochs + (config.transfer_epochs if method == "transfer" else 0)
+
+
+bar = tqdm(
+    total=sum(length(method) for method, _ in cases) * len(seeds),
+    initial=sum(length(method) for method, _, _ in done),
+    unit="epoch",
+    disable=None,
+    leave=False,
+    dynamic_ncols=True,
+)
+advance = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: bar.update())
+
+
+def transferred(model, density, seed, events):
+    """The student of a transfer, and what is known of it."""
+    transfer = NeuralTangentTransfer(
+        model,
+        density,
+        config.scope,
+        ntk_strength=config.ntk_strength,
+        l2=config.l2,
+        mask_every=config.mask_every,
+        estimator=config.estimator,
+        seed=seed,
+    )
+    rate = config.transfer_rate
+    if few:
+        rate = keras.optimizers.schedules.CosineDecay(rate, transfer_steps)
+    transfer.compile(keras.optimizers.Adam(rate, epsilon=1e-8))
+    held_out = x_test[:64]
+    before = transfer.distances(held_out)
+    begin = time.perf_counter()
+    with plain_errors("--transfer-rate"):
+        transfer.fit(
+            x_train,
+            epochs=config.transfer_epochs,
+            batch_size=config.transfer_batch_size,
+            verbose=0,
+            callbacks=[advance],
+            log_dir=events / "transfer",
+        )
+    seconds = time.perf_counter() - begin
+    after = transfer.distances(held_out)
+    return transfer.student, {
+        "transfer_seconds": seconds,
+        **{f"{name}_before": value for name, value in before.items()},
+        **{f"{name}_after": value for name, value in after.items()},
+    }
+
+
+def found(method, density, seed, events):
+    """A network as it is before it is trained with labels."""
+    keras.utils.set_random_seed(seed)
+    model = network()
+    if method == "dense":
+        return model, {}
+    if method == "transfer":
+        return transferred(model, density, seed, events)
+    if method == "snip":
+        # Ten images for each class.
+        scores = snip(x_train[: 10 * data.classes])
+    else:
+        scores = synflow if method == "synflow" else method
+    rounds = 100 if method == "synflow" else 1
+    return prune(model, density, scores, scope=config.scope, rounds=rounds, seed=seed), {}
+
+
+def trained(method, density, seed):
+    """Finds a network and trains it. Returns the row of the results."""
+    events = run.path / "tensorboard" / f"{method}_density-{density:g}_seed-{seed}"
+    model, known = found(method, density, seed, events)
+    batches = Batches(x_train, data.y_train, config.batch_size, seed)
+    model.compile(
+        keras.optimizers.Adam(config.learning_rate),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    accuracies = model.fit(
+        batches,
+        epochs=config.epochs,
+        shuffle=False,  # The batches are shuffled.
+        validation_data=(x_test, data.y_test),
+        validation_batch_size=even_batch_size(len(x_test)),
+        verbose=0,
+        callbacks=[batches.epochs(), advance, EventLog(events)],
+    ).history["val_accuracy"]
+    return {
+        "method": method,
+        "density": density,
+        "seed": seed,
+        "accuracy": accuracies[-1],
+        "best": max(accuracies),
+        "path_length": path_length(model, weights=True),
+        "accuracies": accuracies,
+        **known,
+    }
+
+
+for method, density in cases:
+    for seed in seeds:
+        if (method, density, seed) in done:
+            continue
+        rows.append(trained(method, density, seed))
+        run.write_json("points.json", rows)
+        row = rows[-1]
+        kernel = (
+            f"  kernel distance {row['kernel_distance_before']:.3g} to "
+            f"{row['kernel_distance_after']:.3g}"
+            if method == "transfer"
+            else ""
+        )
+        tqdm.write(
+            f"{method:>10}  density {density:<6g} seed {seed}  test {row['accuracy']:.2%}{kernel}"
+        )
+bar.close()
+
+# ---- The results.
+
+
+def of(method, density):
+    return [row for row in rows if (row["method"], row["density"]) == (method, density)]
+
+
+def summarized(method, density):
+    """Mean, range and standard deviation over the seeds."""
+    mine = of(method, density)
+    accuracies = [row["accuracy"] for row in mine]
+    summary = {
+        "method": method,
+        "density": density,
+        "accuracy": float(np.mean(accuracies)),
+        "deviation": float(np.std(accuracies, ddof=1)) if len(mine) > 1 else None,
+        "lowest": min(accuracies),
+        "highest": max(accuracies),
+        "path_length": float(np.mean([row["path_length"] for row in mine])),
+        "accuracies": np.mean([row["accuracies"] for row in mine], axis=0).tolist(),
+    }
+    if method == "transfer":
+        drops = [row["kernel_distance_before"] / row["kernel_distance_after"] for row in mine]
+        summary |= {
+            "kernel_drop_lowest": min(drops),
+            "kernel_drop_highest": max(drops),
+            "transfer_seconds": float(np.mean([row["transfer_seconds"] for row in mine])),
+        }
+    return summary
+
+
+def shown(summary):
+    deviation = "" if summary["deviation"] is None else f" ± {100 * summary['deviation']:.1f}"
+    return f"{100 * summary['accuracy']:.1f}{deviation}"
+
+
+def table(headings, lines):
+    return "\n".join("".join(f"{cell:>13}" for cell in line) for line in (headings, *lines))
+
+
+summaries = [summarized(*case) for case in cases]
+known = {(summary["method"], summary["density"]): summary for summary in summaries}
+
+
+def summary_of(method, density):
+    """The dense network is the same for each density."""
+    return known[method, 1.0 if method == "dense" else density]
+
+
+accuracy = table(
+    ("method", *(f"{density:.3g}" for density in config.densities)),
+    [
+        (method, *(shown(summary_of(method, density)) for density in config.densities))
+        for method in config.methods
+    ],
+)
+lowest = min(config.densities)
+epochs = sorted({*(epoch for epoch in (1, 2, 5, 10, 20) if epoch < config.epochs), config.epochs})
+lines = []
+for method in config.methods:
+    curve = summary_of(method, lowest)["accuracies"]
+    lines.append((method, *(f"{100 * curve[epoch - 1]:.1f}" for epoch in epochs)))
+curves = table(("after epoch", *epochs), lines)
+seconds = time.perf_counter() - start
+title = (
+    f"{Path(config.dataset).name}, {config.network}, {config.backend}, "
+    f"seeds {seeds[0]} to {seeds[-1]}"
+)
+report = (
+    f"{title}, {seconds:.0f} s\n\n{accuracy}\n\n"
+    "Test accuracy in percent after the last epoch, mean and standard deviation over the seeds,\n"
+    f"for shares of weights that are kept.\n\n{curves}\n\n"
+    f"The same after some epochs, with {lowest:.3g} of the weights.\n"
+)
+for summary in summaries:
+    if summary["method"] == "transfer":
+        report += (
+            f"\nTransfer to {summary['density']:.3g}: kernel distance down "
+            f"{summary['kernel_drop_lowest']:.1f} to {summary['kernel_drop_highest']:.1f} times, "
+            f"on images that it has not seen; {summary['transfer_seconds']:.0f} s."
+        )
+report += f"\n\nEverything is in {run.path}\n"
+text = io.StringIO()
+columns = dict.fromkeys(name for row in rows for name in row if name != "accuracies")
+writer = csv.DictWriter(text, [*columns], lineterminator="\n", extrasaction="ignore")
+writer.writeheader()
+writer.writerows(rows)
+summary = {
+    "summaries": summaries,
+    "dataset": config.dataset,
+    "backend": config.backend,
+    "seeds": list(seeds),
+    "seconds": seconds,
+    "versions": versions(),
+}
+run.write("results.csv", text.getvalue())
+run.save("accuracy.png", plot_transfer(summaries, title).savefig)
+run.write("report.txt", report)
+run.write_json("summary.json", summary)
+print(f"\n{report}")

@@ -1,0 +1,122 @@
+import csv
+import functools
+import json
+import signal
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from .processes import BACKEND, assert_is_not_run_again
+from .processes import run as run_recipe
+from .processes import start as start_recipe
+
+start, run = (
+    functools.partial(each, "neural_tangent_transfer.py") for each in (start_recipe, run_recipe)
+)
+
+SHORT = (
+    "--epochs 2 --transfer-epochs 2 --batch-size 40 --transfer-batch-size 16 --mask-every 3 "
+    "--densities 0.5 --methods dense transfer synflow --repeats 1 --seed 3"
+)
+CASES = [("dense", 1.0), ("transfer", 0.5), ("synflow", 0.5)]
+
+
+def points(path):
+    rows = json.loads((path / "points.json").read_text())
+    for row in rows:
+        # The only number that depends on the machine.
+        row.pop("transfer_seconds", None)
+    return rows
+
+
+@pytest.fixture(scope="module")
+def finished(npz, tmp_path_factory):
+    """The directory of a finished run, and what the run printed."""
+    path = tmp_path_factory.mktemp("runs") / "finished"
+    status, out, err = run(f"--dataset {npz} --run-dir {path} {SHORT}")
+    assert status == 0, err
+    return path, out
+
+
+def test_results(finished):
+    path, out = finished
+    rows = points(path)
+    assert [(row["method"], row["density"], row["seed"]) for row in rows] == [
+        (*case, 3) for case in CASES
+    ]
+    with open(path / "results.csv") as file:
+        table = list(csv.DictReader(file))
+    assert [float(row["accuracy"]) for row in table] == [row["accuracy"] for row in rows]
+    for row in rows:
+        assert (row["accuracy"], row["best"]) == (row["accuracies"][-1], max(row["accuracies"]))
+        assert len(row["accuracies"]) == 2
+    summary = json.loads((path / "summary.json").read_text())
+    assert (summary["backend"], summary["seeds"]) == (BACKEND, [3])
+    transfer = rows[1]
+    drop = transfer["kernel_distance_before"] / transfer["kernel_distance_after"]
+    assert f"kernel distance down {drop:.1f} to {drop:.1f} times" in out
+    assert out.endswith((path / "report.txt").read_text() + "\n")
+
+
+def test_picture(finished):
+    pixels = np.asarray(Image.open(finished[0] / "accuracy.png").convert("RGB"))
+    assert min(pixels.shape[:2]) > 200
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 10
+
+
+def test_events(finished, read_events):
+    path, _ = finished
+    directories = {file.name for file in (path / "tensorboard").iterdir()}
+    assert directories == {f"{method}_density-{density:g}_seed-3" for method, density in CASES}
+    events = read_events(path / "tensorboard" / "transfer_density-0.5_seed-3")
+    accuracies = [event.value for event in events.Scalars("val_accuracy")]
+    assert accuracies == pytest.approx(points(path)[1]["accuracies"])
+    events = read_events(path / "tensorboard" / "transfer_density-0.5_seed-3" / "transfer")
+    assert [event.step for event in events.Scalars("kernel_distance")] == [0, 1]
+
+
+def test_a_finished_run_is_not_run_again(finished):
+    refused = [
+        (SHORT, "holds a run already"),
+        ("--densities 0.2 --resume", "densities (there [0.5], now [0.2])"),
+    ]
+    assert_is_not_run_again("neural_tangent_transfer.py", finished[0], refused)
+
+
+def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, npz, tmp_path):
+    path = tmp_path / "killed"
+    process = start(f"--dataset {npz} --run-dir {path} {SHORT}")
+    while not (path / "points.json").exists():
+        assert process.poll() is None
+        time.sleep(0.005)
+    # In whatever comes next, writing included.
+    time.sleep(np.random.default_rng().uniform(0, 0.5))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+    status, out, err = run(f"--run-dir {path} --resume")
+    assert status == 0, err
+    assert "dense  density" not in out
+    assert points(path) == points(finished[0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--densities 0 0.5", "--densities must be above 0 and at most 1. Received: [0.0, 0.5]"),
+        ("--methods random random", "--methods must name each value once"),
+        ("--transfer-rate 0", "--transfer-rate must be finite and above 0. Received: 0.0"),
+        ("--train-images 50", "--batch-size must be at most 50"),
+    ],
+)
+def test_bad_arguments(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = run(arguments)
+    assert status == 1
+    assert message in err
+    assert "Traceback" not in err
+    # Nothing was written.
+    assert list(tmp_path.iterdir()) == []
