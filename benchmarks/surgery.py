@@ -1,14 +1,20 @@
 """How much faster `collapse` makes networks whose units are linear in part.
 
-    KERAS_BACKEND=jax python benchmarks/surgery.py [inverted|ffn|networks|NETWORK] [batch size]
+    KERAS_BACKEND=jax python benchmarks/surgery.py [inverted|ffn|networks|borders|CASE] [batch size]
 
 Linear units are chosen at random, the same on both sides of a depthwise convolution. The original,
 with its own activations, and the collapsed network run by turns until the median of the ratio
 within a turn is known to 1 %, or for half a minute.
+
+A CASE is one of the networks that are printed, as "inverted residual 48". `borders` is about what
+`collapse` refuses, two padded convolutions of 3 taps with nothing but linear units between them:
+how much faster one of 5 taps is, which is wrong along the borders. Strips that mend it would come
+on top.
 """
 
 import sys
 import time
+from collections import ChainMap
 
 import common
 import keras
@@ -16,6 +22,7 @@ import numpy as np
 
 import keras_nladv
 from keras_nladv.surgery.costs import median_interval, rounds_by_turns
+from keras_nladv.surgery.linear_layers import CONVOLUTIONS
 
 NETWORKS = ("ResNet-20", "ResNet-56", "VGG16", "MobileNetV2", "EfficientNetB0", "ViT")
 part = sys.argv[1] if len(sys.argv) > 1 else "inverted"
@@ -79,6 +86,13 @@ def network(name):
     return getattr(keras.applications, name)(weights=None, input_shape=(96, 96, 3), classes=10)
 
 
+def padded(rank, size, taps, *widths):
+    inputs = x = keras.Input((*(size,) * rank, widths[0]))
+    for width in widths[1:]:
+        x = CONVOLUTIONS[rank](width, taps, padding="same")(x)
+    return keras.Model(inputs, x)
+
+
 all_cases = {
     "inverted": {
         f"inverted residual {c}": (lambda c=c: inverted_residual(c), (0.5, 0.75, 0.9, 1.0))
@@ -89,7 +103,6 @@ all_cases = {
         name: (lambda name=name: network(name), (0.0, 0.5, 0.9, 1.0)) for name in NETWORKS
     },
 }
-cases = all_cases.get(part) or {part: all_cases["networks"][part]}
 
 
 def speedup(model, other, shape):
@@ -106,6 +119,15 @@ def speedup(model, other, shape):
 
 
 print(f"{common.setting()}; batches of {batch_size}")
+if part == "borders":
+    for rank, size, *widths in ((2, 96, 3, 64, 64), (2, 32, 64, 64, 64), (1, 256, 64, 64, 64)):
+        pair, one = padded(rank, size, 3, *widths), padded(rank, size, 5, widths[0], widths[-1])
+        median, low, high = speedup(pair, one, (batch_size, *pair.input_shape[1:]))
+        print(
+            f"Conv{rank}D {widths} at {size}   {median:5.2f} ({low:4.2f}-{high:4.2f})", flush=True
+        )
+    sys.exit()
+cases = all_cases.get(part) or {part: ChainMap(*all_cases.values())[part]}
 print("                           linear   times as fast (95 %)   merged   planned in")
 for name, (build, shares) in cases.items():
     for share in shares:
