@@ -11,6 +11,7 @@ FUSING = (
     layer_rules.dense,
     layer_rules.einsum_dense,
     layer_rules.conv,
+    layer_rules.transposed_conv,
     layer_rules.depthwise_conv,
     layer_rules.separable_conv,
 )
