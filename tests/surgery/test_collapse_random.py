@@ -76,7 +76,7 @@ def drawn_network(draw):
     return keras.Model(inputs, x)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(st.data(), st.sampled_from([0.5, 0.9, 1.0]), st.integers(0, 1000), st.booleans())
 def test_random_networks(data, share, seed, all_of_it):
     model = randomized(drawn_network(data.draw), share, seed, slopes=(0.0, 0.0, 0.25))
