@@ -1,10 +1,9 @@
 import math
-import numbers
 from collections.abc import Callable
 
 import keras
 
-from keras_nladv.arguments import integer
+from keras_nladv.arguments import integer, number
 from keras_nladv.graph import nonlinearity_report, path_length
 from keras_nladv.regularizers import NonlinearitySparsity
 
@@ -178,8 +177,5 @@ def _find_regularizers(model, must_find):
 
 
 def _number(name, value, most):
-    valid = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not valid or not 0 <= float(value) <= most or not math.isfinite(value):
-        wanted = "a finite number of at least 0" if most == math.inf else f"a number in [0, {most}]"
-        raise ValueError(f"`{name}` must be {wanted}. Received: {name}={value!r}")
-    return float(value)
+    wanted = "a finite number of at least 0" if most == math.inf else f"a number in [0, {most}]"
+    return number(name, value, wanted, lambda given: 0 <= given <= most)

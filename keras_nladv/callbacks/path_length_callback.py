@@ -3,7 +3,6 @@ import os
 import numpy as np
 
 from keras_nladv.event_callback import EventCallback
-from keras_nladv.graph import path_length
 from keras_nladv.graph.path_graph import PathGraph
 
 
@@ -93,5 +92,5 @@ class PathLengthCallback(EventCallback):
             self.write_events(epoch, logs, finite, {"core": self._draw_core(units)})
 
     def _check(self):
-        path_length(self.model)
+        PathGraph.of(self.model, self.weights)
         self._checked = True

@@ -134,19 +134,19 @@ class ChannelGraph:
 
     def path_counts(self):
         """Counts the paths from a source to each channel, in exact integers of any size."""
-        counts = np.zeros(self.size, dtype=object)
-        counts[np.concatenate(self._sources)] = 1
-        for numbers, sources, offsets in self._blocks:
-            counts[numbers] = np.add.reduceat(counts[sources], offsets[:-1])
-        return counts
+        return self._from_sources(np.add, object)
 
     def reached(self):
         """1 for each channel that a path leads to, and else 0."""
-        reached = np.zeros(self.size, dtype=int)
-        reached[np.concatenate(self._sources)] = 1
+        return self._from_sources(np.maximum, int)
+
+    def _from_sources(self, combine, dtype):
+        """1 for each source, and for each other channel what those that feed it combine to."""
+        values = np.zeros(self.size, dtype)
+        values[np.concatenate(self._sources)] = 1
         for numbers, sources, offsets in self._blocks:
-            reached[numbers] = np.maximum.reduceat(reached[sources], offsets[:-1])
-        return reached
+            values[numbers] = combine.reduceat(values[sources], offsets[:-1])
+        return values
 
     def _allocate(self, count):
         start, self.size = self.size, self.size + int(count)

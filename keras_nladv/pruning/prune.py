@@ -5,6 +5,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_nladv.arguments import integer
 from keras_nladv.pruning.kernel import Kernel, prunable
 from keras_nladv.pruning.largest import largest, require_density
 from keras_nladv.pruning.masking import constrain, copied, warn_if_cut
@@ -58,8 +59,7 @@ def prune(
         raise ValueError(
             f"`scores` must be a function or one of {tuple(SCORES)}. Received: scores={scores!r}"
         )
-    if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 1:
-        raise ValueError(f"`rounds` must be an integer of at least 1. Received: rounds={rounds!r}")
+    rounds = integer("rounds", rounds, least=1)
     names = {kernel.name for kernel in prunable(model, select)}
     model = copied(model)
     kernels = [kernel for kernel in prunable(model) if kernel.name in names]

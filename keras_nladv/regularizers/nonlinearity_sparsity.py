@@ -1,8 +1,7 @@
-import math
-import numbers
-
 import keras
 from keras import ops
+
+from keras_nladv.arguments import number
 
 PACKAGE = "keras_nladv"
 
@@ -51,7 +50,8 @@ class NonlinearitySparsity(keras.layers.Layer, keras.regularizers.Regularizer):
 
     def __init__(self, strength: float, power: float = 0.5):
         super().__init__(dtype="float32", trainable=False)
-        self.power = _number("power", power, "greater than 0 and at most 1", lambda p: 0 < p <= 1)
+        wanted = "a finite number, greater than 0 and at most 1"
+        self.power = number("power", power, wanted, lambda given: 0 < given <= 1)
         self._exact_strength = _nonnegative(strength)
         self._strength = self.add_weight(
             name="strength",
@@ -108,14 +108,4 @@ class NonlinearitySparsity(keras.layers.Layer, keras.regularizers.Regularizer):
 
 
 def _nonnegative(strength):
-    return _number("strength", strength, "at least 0", lambda omega: omega >= 0)
-
-
-def _number(name, value, bounds, within):
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, numbers.Real)
-        or not (math.isfinite(value) and within(value))
-    ):
-        raise ValueError(f"`{name}` must be a finite number, {bounds}. Received: {name}={value!r}")
-    return float(value)
+    return number("strength", strength, "a finite number, at least 0", lambda given: given >= 0)

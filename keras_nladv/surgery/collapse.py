@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 
+from keras_nladv.arguments import integer
 from keras_nladv.graph.require_graph import require_graph
 from keras_nladv.surgery.collapse_plan import CollapsePlan
 from keras_nladv.surgery.planner import Planner
@@ -119,10 +120,7 @@ def _check(model, cost, batch_size, size):
     if cost not in ("time", "macs"):
         raise ValueError(f'`cost` must be "time" or "macs". Received: cost={cost!r}')
     for name, value in {"batch_size": batch_size, "size": size}.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(
-                f"`{name}` must be an integer of at least 1. Received: {name}={value!r}"
-            )
+        integer(name, value, least=1)
     for weight in model.weights:
         if not np.isfinite(keras.ops.convert_to_numpy(weight).astype("float64")).all():
             raise ValueError(

@@ -6,6 +6,8 @@ from functools import cached_property
 
 import numpy as np
 
+from keras_nladv.padding import same_pads
+
 
 @dataclass(frozen=True, eq=False)
 class LinearMap:
@@ -369,25 +371,6 @@ def _product(first, second):
     if inputs == outputs == 1:
         return first.reshape(others, rows, 1) * second
     return first @ second
-
-
-def same_pads(sizes, extent, strides):
-    """Zeros before and after each axis that Keras means by `padding="same"`.
-
-    `None` if they depend on a size that is not known.
-    """
-    pads = []
-    for size, reach, stride in zip(sizes, extent, strides):
-        if stride == 1:
-            total = reach
-        elif reach == 0:
-            total = 0
-        elif size is None:
-            return None
-        else:
-            total = max((-(-size // stride) - 1) * stride + reach + 1 - size, 0)
-        pads.append((total // 2, total - total // 2))
-    return tuple(pads)
 
 
 def _grid(steps, strides):

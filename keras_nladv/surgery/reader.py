@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_nladv import private
 from keras_nladv.layers.sparse_prelu import SparsePReLU
+from keras_nladv.padding import pads
 from keras_nladv.surgery.linear_layers import (
     CONVOLUTIONS,
     DEPTHWISE,
@@ -14,7 +15,7 @@ from keras_nladv.surgery.linear_layers import (
     SEPARABLE,
     TRANSPOSED,
 )
-from keras_nladv.surgery.linear_map import LinearMap, same_pads
+from keras_nladv.surgery.linear_map import LinearMap
 from keras_nladv.surgery.pointwise import pointwise_function
 from keras_nladv.surgery.site import granularity_of
 from keras_nladv.surgery.steps import ActivationStep, AddStep, MapStep, Step, new_key
@@ -239,18 +240,11 @@ def _linear_map(shape, kernel, bias, layer=None, sizes=()):
         array = _array(kernel).reshape(*taps, inputs, groups, outputs)
         return array.swapaxes(-3, -2), bias
 
-    none = ((0, 0),) * len(taps)
     if layer is None:
-        ones = (1,) * len(taps)
-        return LinearMap(shape, bool(bias.any()), ones, none, ones, compute)
-    strides, dilation = layer.strides, layer.dilation_rate
-    extent = [d * (k - 1) for k, d in zip(taps, dilation)]
-    pads = {
-        "valid": none,
-        "causal": ((extent[0], 0),),
-        "same": same_pads(sizes, extent, strides),
-    }[layer.padding]
-    return LinearMap(shape, bool(bias.any()), strides, pads, dilation, compute)
+        ones, around = (1,) * len(taps), ((0, 0),) * len(taps)
+        return LinearMap(shape, bool(bias.any()), ones, around, ones, compute)
+    around = pads(layer, sizes)
+    return LinearMap(shape, bool(bias.any()), layer.strides, around, layer.dilation_rate, compute)
 
 
 def _array(weight):

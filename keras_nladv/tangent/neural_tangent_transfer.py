@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_nladv import private
-from keras_nladv.arguments import integer
+from keras_nladv.arguments import integer, number
 from keras_nladv.event_log import EventLog
 from keras_nladv.pruning.kernel import prunable
 from keras_nladv.pruning.largest import largest
@@ -106,23 +106,17 @@ class NeuralTangentTransfer(keras.Model):
         seed: int = 0,
         name: str | None = None,
     ):
-        for key, value in {"ntk_strength": ntk_strength, "l2": l2}.items():
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, (int, float))
-                or not (0 <= value < math.inf)
-            ):
-                raise ValueError(
-                    f"`{key}` must be a finite number, at least 0. Received: {value!r}"
-                )
+        strengths = [
+            number(key, value, "a finite number, at least 0", lambda given: given >= 0)
+            for key, value in {"ntk_strength": ntk_strength, "l2": l2}.items()
+        ]
         if estimator not in ESTIMATORS:
             raise ValueError(f"`estimator` must be one of {ESTIMATORS}. Received: {estimator!r}")
         names = {kernel.name for kernel in prunable(model, select)}
         super().__init__(name=name)
         self.density = density
         self.scope = scope
-        self.ntk_strength = ntk_strength
-        self.l2 = l2
+        self.ntk_strength, self.l2 = strengths
         self.mask_every = integer("mask_every", mask_every, least=1)
         self.estimator = estimator
         self.probes = integer("probes", probes, least=1)

@@ -3,6 +3,7 @@ import math
 
 from keras import layers, ops
 
+from keras_nladv.padding import pads
 from keras_nladv.tangent.structures.kernel import KernelStructure
 
 DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
@@ -15,21 +16,15 @@ class ConvolutionStructure(KernelStructure):
         layer = self.layer
         x = self._channels_last(operand, 1)
         sizes = shape[1:] if layer.data_format == "channels_first" else shape[:-1]
-        axes = list(zip(layer.kernel_size, layer.strides, layer.dilation_rate, sizes, strict=True))
-        if layer.padding == "causal":
-            ((kernel, _, dilation, _),) = axes
-            x = ops.pad(x, [(0, 0), ((kernel - 1) * dilation, 0), (0, 0)])
-        if layer.padding == "same":
-            missing = [
-                max((size - 1) * stride + (kernel - 1) * dilation + 1 - given, 0)
-                for (kernel, stride, dilation, size), given in zip(axes, x.shape[1:-1], strict=True)
-            ]
-            x = ops.pad(x, [(0, 0), *((each // 2, each - each // 2) for each in missing), (0, 0)])
+        axes = list(zip(layer.strides, layer.dilation_rate, sizes, strict=True))
+        around = pads(layer, x.shape[1:-1])
+        if any(map(any, around)):
+            x = ops.pad(x, [(0, 0), *around, (0, 0)])
         taps = []
         for offsets in itertools.product(*map(range, layer.kernel_size)):
             window = [
                 slice(offset * dilation, offset * dilation + (size - 1) * stride + 1, stride)
-                for offset, (_, stride, dilation, size) in zip(offsets, axes, strict=True)
+                for offset, (stride, dilation, size) in zip(offsets, axes, strict=True)
             ]
             taps.append(x[(slice(None), *window)])
         groups = self._groups(x.shape[-1])
