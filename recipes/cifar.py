@@ -22,7 +22,6 @@ from common.config import (
     Count,
     LinearizationConfig,
     Number,
-    RecipeError,
     plain_errors,
     read_config,
     require,
@@ -106,11 +105,7 @@ if config.run_dir is None:
 require(config, seed=0, epochs=1, start_epoch=0, ramp_epochs=0, batch_size=1)
 require(config, width=0, strength=0, learning_rate=0, watch_images=0, kernel_images=0)
 require(config, target_path_length=0, target_nonlinear_units=0)
-if config.batch_size > len(data.x_train):
-    raise RecipeError(
-        f"--batch-size must be at most {len(data.x_train)}, the number of images to train on. "
-        f"Received: {config.batch_size}"
-    )
+data.require_batches(batch_size=config.batch_size)
 
 import keras
 from common.batches import Batches
@@ -150,12 +145,10 @@ before = Nonlinearity(model)
 
 run = Run(config, config.start_epoch)
 run.restore(model, config.trained)
-height, width, channels = data.x_train.shape[1:]
 if config.dataset_note:
     print(f"{'!' * 100}\n{config.dataset_note}\n{'!' * 100}\n")
 print(
-    f"data     {config.dataset}: {len(data.x_train):,} images to train on, {len(data.x_test):,} to "
-    f"test, {height}x{width}x{channels}, {data.classes} classes\n"
+    f"data     {config.dataset}: {data}\n"
     f"network  {config.model}: {model.count_params():,} parameters, {before.report.units:,} "
     f"nonlinear units, average path length {before.path_length:.2f}\n"
     f"backend  {config.backend}, {config.precision}\n"

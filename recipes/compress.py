@@ -14,11 +14,8 @@ before it was collapsed, *-pressed.keras, what was merged in it, *-plan.json, an
 another format.
 """
 
-import csv
 import dataclasses
 import importlib.util
-import io
-import json
 import os
 import time
 from pathlib import Path
@@ -166,11 +163,7 @@ if config.run_dir is None:
     config.run_dir = time.strftime("runs/compress-%Y%m%d-%H%M%S")
 require(config, seed=0, epochs=1, press_epochs=1, finetune_epochs=0, batch_size=1)
 require(config, width=0, strength=0, learning_rate=0)
-if config.batch_size > len(data.x_train):
-    raise RecipeError(
-        f"--batch-size must be at most {len(data.x_train)}, the number of images to train on. "
-        f"Received: {config.batch_size}"
-    )
+data.require_batches(batch_size=config.batch_size)
 if config.model_file is not None and not Path(config.model_file).is_file():
     raise RecipeError(f"--model-file: there is no file {config.model_file!r}.")
 
@@ -179,6 +172,7 @@ import numpy as np
 from common.batches import Batches
 from common.convnets import convnet
 from common.costs import macs, milliseconds_by_turns
+from common.first_state import FirstState
 from common.linearization import linearize, random_channels, ranked_by_entropy
 from common.plots import plot_pareto
 from common.run import LINEARIZATION, Progress, Run, versions
@@ -250,10 +244,8 @@ def measured(model):
 # ---- The run.
 
 run = Run(config)
-height, width, depth = data.x_train.shape[1:]
 print(
-    f"data     {config.dataset}: {len(data.x_train):,} images to train on, {len(data.x_test):,} to "
-    f"test, {height}x{width}x{depth}, {data.classes} classes\n"
+    f"data     {config.dataset}: {data}\n"
     f"network  {config.model_file or config.model}: {original.count_params():,} parameters, "
     f"{before.units:,} nonlinear units, average path length {path_length_before:.2f}\n"
     f"backend  {config.backend}, {config.precision}\n"
@@ -344,18 +336,13 @@ else:
 
 # What is done already is not done again. Each point of the results starts from the same seed, so
 # that it does not matter which these are.
-points = run.path / "points.json"
-rows = json.loads(points.read_text()) if points.exists() else []
+rows = run.read_points()
 done = {(row["method"], row["budget"]) for row in rows}
 if not done:
     rows.append(described("original", None, original, original))
     # With no unit linear: the part that batch normalization has in what follows.
     rows.append(described("original", 1.0, original, merged("original", original)))
     run.write_json("points.json", rows)
-
-
-def state(model):
-    return [*model.weights, *model.optimizer.variables]
 
 
 # By granularity and power: compiled once, a training step serves all budgets.
@@ -379,13 +366,9 @@ for number, (method, budget) in enumerate(wanted, start=1):
             alpha_regularizer=NonlinearitySparsity(0.0, power),
         )
         compile_classifier(model, from_logits=from_logits)
-        model.optimizer.build(model.trainable_variables)
-        # Copies: backends may train in the memory of the arrays that they give away.
-        first = [np.array(keras.ops.convert_to_numpy(variable)) for variable in state(model)]
-        networks[key] = model, first
+        networks[key] = model, FirstState(model)
     model, first = networks[key]
-    for variable, value in zip(state(model), first, strict=True):
-        variable.assign(value)
+    first.restore()
     strength = 0.0
     if method == "random":
         linearize(model, random_channels(model, config.seed), measured, budget)
@@ -462,10 +445,6 @@ for row in rows:
             f"{row['method']} did not reach {row['budget']:.0%}: more --strength or "
             "--press-epochs may help.\n"
         )
-text = io.StringIO()
-writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-writer.writeheader()
-writer.writerows(rows)
 summary = {
     "rows": rows,
     "dataset": config.dataset,
@@ -476,7 +455,7 @@ summary = {
     "seconds": seconds,
     "versions": versions(),
 }
-run.write("results.csv", text.getvalue())
+run.write_csv("results.csv", rows)
 run.save("pareto.png", plot_pareto(rows, title).savefig)
 run.write("report.txt", report)
 run.write_json("summary.json", summary)

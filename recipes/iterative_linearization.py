@@ -11,12 +11,8 @@ The run directory holds config.json, results.csv, summary.json, report.txt, accu
 TensorBoard's events in tensorboard/, and points.json, which `--resume` needs.
 """
 
-import csv
 import dataclasses
-import io
-import json
 import math
-import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -24,11 +20,12 @@ from typing import Annotated
 import tyro
 from common.config import (
     Count,
+    ImagesConfig,
     RecipeError,
-    RunConfig,
     plain_errors,
     read_config,
     require,
+    require_once,
     show_errors_plainly,
     show_if_finished,
 )
@@ -36,19 +33,12 @@ from common.images import load
 
 
 @dataclasses.dataclass
-class Config(RunConfig):
+class Config(ImagesConfig):
     """Train a network with features that are updated every so many steps, or never.
 
     config.json in the run directory holds every option as it was used.
     """
 
-    # cifar10, cifar100, fashion_mnist, mnist, digits (of scikit-learn, no download), or the path of
-    # an .npz file with x_train, y_train, x_test and y_test.
-    dataset: str = "digits"
-    # Number of images to train on, drawn at random, always the same. Default: all.
-    train_images: Count = None
-    # The mean over so many by so many pixels makes one.
-    shrink: int = 1
     # Numbers of steps between two updates of the features, or never. Default: 1 and never, and
     # those with which there are 100, 30, 10, 4 and 1 updates.
     periods: Annotated[list[str], tyro.conf.arg(metavar="INT|never...", help_behavior_hint="")] = (
@@ -73,10 +63,6 @@ class Config(RunConfig):
     # Forget the momentum when features are updated.
     reset_optimizer: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
 
-    def __post_init__(self):
-        if self.dataset.endswith(".npz"):
-            self.dataset = os.path.abspath(self.dataset)
-
 
 # ---- What to do. Nothing is written before all of it is known to be right.
 
@@ -90,11 +76,7 @@ if config.batch_size is None:
 if config.run_dir is None:
     config.run_dir = time.strftime("runs/iterative-linearization-%Y%m%d-%H%M%S")
 require(config, seed=0, repeats=1, epochs=1, batch_size=1, momentum=0, width=0)
-if config.batch_size > len(data.x_train):
-    raise RecipeError(
-        f"--batch-size must be at most {len(data.x_train)}, the number of images to train on. "
-        f"Received: {config.batch_size}"
-    )
+data.require_batches(batch_size=config.batch_size)
 steps = config.epochs * (len(data.x_train) // config.batch_size)
 if not config.periods:
     # None but 1 ends with the last step, where the tangent would be given up for the network.
@@ -109,18 +91,15 @@ if not config.learning_rates or not all(0 < rate < math.inf for rate in config.l
     raise RecipeError(
         f"--learning-rates must be finite and above 0. Received: {config.learning_rates}"
     )
-for name in ("periods", "learning_rates"):
-    values = getattr(config, name)
-    if len(set(values)) < len(values):
-        raise RecipeError(
-            f"--{name.replace('_', '-')} must name each value once. Received: {values}"
-        )
+require_once(config, "periods", "learning_rates")
 
 import keras
 import numpy as np
 from common.batches import Batches
+from common.first_state import FirstState
 from common.plots import plot_feature_updates
 from common.run import Run, versions
+from common.seeds import columns, over_seeds, percent
 from common.training import even_batch_size, standardization
 from keras import layers
 from tqdm import tqdm
@@ -158,10 +137,8 @@ def network():
 # ---- The run.
 
 run = Run(config)
-height, width, channels = data.x_train.shape[1:]
 print(
-    f"data     {config.dataset}: {len(data.x_train):,} images to train on, {len(data.x_test):,} to "
-    f"test, {height}x{width}x{channels}, {data.classes} classes\n"
+    f"data     {config.dataset}: {data}\n"
     f"network  {network().count_params():,} parameters\n"
     f"training {steps:,} steps of {config.batch_size} images, {config.repeats} seeds\n"
     f"backend  {config.backend}, {config.precision}\n"
@@ -170,8 +147,7 @@ print(
 x_test = data.x_test.astype("float32")
 start = time.perf_counter()
 # What is done already is not done again.
-points = run.path / "points.json"
-rows = json.loads(points.read_text()) if points.exists() else []
+rows = run.read_points()
 done = {(row["period"], row["learning_rate"], row["seed"]) for row in rows}
 seeds = range(config.seed, config.seed + config.repeats)
 bar = tqdm(
@@ -199,15 +175,10 @@ class Watch(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-def state(model):
-    return [*model.weights, *model.optimizer.variables]
-
-
 def trained(model, first, rate, seed):
     """Trains a compiled model from its first state. Returns the row of the results."""
     keras.utils.set_random_seed(seed)
-    for variable, value in zip(state(model), first, strict=True):
-        variable.assign(value)
+    first.restore()
     model.model.set_weights(network().get_weights())
     model.optimizer.learning_rate = rate
     batches = Batches(data.x_train, data.y_train, config.batch_size, seed)
@@ -261,9 +232,7 @@ for period in config.periods:
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    model.optimizer.build(model.trainable_variables)
-    # Copies: backends may train in the memory of the arrays that they give away.
-    first = [np.array(keras.ops.convert_to_numpy(variable)) for variable in state(model)]
+    first = FirstState(model)
     for rate, seed in wanted:
         rows.append(trained(model, first, rate, seed))
         run.write_json("points.json", rows)
@@ -280,16 +249,12 @@ bar.close()
 def summarized(period, rate):
     """Mean, range and standard deviation over the seeds."""
     mine = [row for row in rows if (row["period"], row["learning_rate"]) == (period, rate)]
-    accuracies = [row["accuracy"] for row in mine]
     return {
         "period": period,
         # Also where a seed diverged before the last.
         "feature_updates": 0 if period == "never" else steps // int(period),
         "learning_rate": rate,
-        "accuracy": float(np.mean(accuracies)),
-        "deviation": float(np.std(accuracies, ddof=1)) if len(mine) > 1 else None,
-        "lowest": min(accuracies),
-        "highest": max(accuracies),
+        **over_seeds([row["accuracy"] for row in mine]),
         "accuracy_of_training": float(np.mean([row["accuracy_of_training"] for row in mine])),
         "accuracy_of_network": float(np.mean([row["accuracy_of_network"] for row in mine])),
         "diverged": sum(row["diverged"] for row in mine),
@@ -297,37 +262,31 @@ def summarized(period, rate):
 
 
 def shown(summary):
-    deviation = "" if summary["deviation"] is None else f" ± {100 * summary['deviation']:.1f}"
-    return f"{100 * summary['accuracy']:.1f}{deviation}{'*' * (summary['diverged'] > 0)}"
+    return percent(summary) + "*" * (summary["diverged"] > 0)
 
 
 summaries = [
     summarized(period, rate) for period in config.periods for rate in config.learning_rates
 ]
 headings = ("period", "updates", *(f"rate {rate:g}" for rate in config.learning_rates), "best")
-lines = ["".join(f"{heading:>13}" for heading in headings)]
+lines = [headings]
 for period in config.periods:
     mine = [summary for summary in summaries if summary["period"] == period]
     best = max(mine, key=lambda summary: summary["accuracy"])
-    cells = (period, f"{best['feature_updates']:,}", *map(shown, mine), shown(best))
-    lines.append("".join(f"{cell:>13}" for cell in cells))
+    lines.append((period, f"{best['feature_updates']:,}", *map(shown, mine), shown(best)))
 seconds = time.perf_counter() - start
 title = (
     f"{Path(config.dataset).name}, {len(data.x_train):,} images, {steps:,} steps, "
     f"{config.backend}, seeds {seeds[0]} to {seeds[-1]}"
 )
 report = (
-    f"{title}, {seconds:.0f} s\n\n" + "\n".join(lines) + "\n\n"
+    f"{title}, {seconds:.0f} s\n\n{columns(lines)}\n\n"
     "Test accuracy in percent, mean and standard deviation over the seeds. With a period of 1\n"
     "this is ordinary training. Best: of the learning rates, chosen by the numbers that it shows.\n"
 )
 if any(summary["diverged"] for summary in summaries):
     report += "*: of at least one seed, the loss ended above that of guessing.\n"
 report += f"\nEverything is in {run.path}\n"
-text = io.StringIO()
-writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-writer.writeheader()
-writer.writerows(rows)
 summary = {
     "summaries": summaries,
     "dataset": config.dataset,
@@ -337,7 +296,7 @@ summary = {
     "seconds": seconds,
     "versions": versions(),
 }
-run.write("results.csv", text.getvalue())
+run.write_csv("results.csv", rows)
 run.save("accuracy.png", plot_feature_updates(summaries, steps, title).savefig)
 run.write("report.txt", report)
 run.write_json("summary.json", summary)

@@ -10,24 +10,21 @@ The run directory holds config.json, results.csv, summary.json, report.txt, accu
 TensorBoard's events in tensorboard/, and points.json, which `--resume` needs.
 """
 
-import csv
 import dataclasses
-import io
-import json
 import math
-import os
 import time
 from pathlib import Path
 from typing import Literal
 
 from common.config import (
     Count,
+    ImagesConfig,
     Number,
     RecipeError,
-    RunConfig,
     plain_errors,
     read_config,
     require,
+    require_once,
     show_errors_plainly,
     show_if_finished,
 )
@@ -38,19 +35,12 @@ Method = Literal["dense", "transfer", "magnitude", "random", "snip", "synflow"]
 
 
 @dataclasses.dataclass
-class Config(RunConfig):
+class Config(ImagesConfig):
     """Find sparse networks without labels, and train them.
 
     config.json in the run directory holds every option as it was used.
     """
 
-    # cifar10, cifar100, fashion_mnist, mnist, digits (of scikit-learn, no download), or the path of
-    # an .npz file with x_train, y_train, x_test and y_test.
-    dataset: str = "digits"
-    # Number of images to train on, drawn at random, always the same. Default: all.
-    train_images: Count = None
-    # The mean over so many by so many pixels makes one.
-    shrink: int = 1
     # mlp (784-300-100-10), lenet (LeNet-5-Caffe), or conv4 (four convolutions).
     network: Literal["mlp", "lenet", "conv4"] = "mlp"
     # Shares of the weights that are kept.
@@ -88,10 +78,6 @@ class Config(RunConfig):
     # train on.
     learning_rate: Number = None
 
-    def __post_init__(self):
-        if self.dataset.endswith(".npz"):
-            self.dataset = os.path.abspath(self.dataset)
-
 
 # ---- What to do. Nothing is written before all of it is known to be right.
 
@@ -128,12 +114,7 @@ require(
     ntk_strength=0,
     l2=0,
 )
-for name in ("batch_size", "transfer_batch_size"):
-    if getattr(config, name) > len(data.x_train):
-        raise RecipeError(
-            f"--{name.replace('_', '-')} must be at most {len(data.x_train)}, the number of images "
-            f"to train on. Received: {getattr(config, name)}"
-        )
+data.require_batches(batch_size=config.batch_size, transfer_batch_size=config.transfer_batch_size)
 for name in ("learning_rate", "transfer_rate"):
     if not 0 < getattr(config, name) < math.inf:
         raise RecipeError(
@@ -142,16 +123,14 @@ for name in ("learning_rate", "transfer_rate"):
         )
 if not config.densities or not all(0 < density <= 1 for density in config.densities):
     raise RecipeError(f"--densities must be above 0 and at most 1. Received: {config.densities}")
-for name in ("densities", "methods"):
-    values = getattr(config, name)
-    if not values or len(set(values)) < len(values):
-        raise RecipeError(f"--{name} must name each value once. Received: {values}")
+require_once(config, "densities", "methods")
 
 import keras
 import numpy as np
 from common.batches import Batches
 from common.plots import plot_transfer
 from common.run import Run, versions
+from common.seeds import columns, over_seeds, percent
 from common.training import even_batch_size, standardization
 from keras import layers
 from tqdm import tqdm
@@ -194,12 +173,10 @@ def network():
 # ---- The run.
 
 run = Run(config)
-height, width, channels = data.x_train.shape[1:]
 seeds = range(config.seed, config.seed + config.repeats)
 transfer_steps = config.transfer_epochs * (len(data.x_train) // config.transfer_batch_size)
 print(
-    f"data     {config.dataset}: {len(data.x_train):,} images to train on, {len(data.x_test):,} to "
-    f"test, {height}x{width}x{channels}, {data.classes} classes\n"
+    f"data     {config.dataset}: {data}\n"
     f"network  {config.network}, {network().count_params():,} parameters\n"
     f"transfer {transfer_steps:,} iterations of {config.transfer_batch_size} images, "
     f"without labels, {config.estimator}\n"
@@ -215,8 +192,7 @@ x_train, x_test = (
 )
 start = time.perf_counter()
 # What is done already is not done again.
-points = run.path / "points.json"
-rows = json.loads(points.read_text()) if points.exists() else []
+rows = run.read_points()
 done = {(row["method"], row["density"], row["seed"]) for row in rows}
 # The dense network has no masks.
 cases = [
@@ -348,21 +324,13 @@ bar.close()
 # ---- The results.
 
 
-def of(method, density):
-    return [row for row in rows if (row["method"], row["density"]) == (method, density)]
-
-
 def summarized(method, density):
     """Mean, range and standard deviation over the seeds."""
-    mine = of(method, density)
-    accuracies = [row["accuracy"] for row in mine]
+    mine = [row for row in rows if (row["method"], row["density"]) == (method, density)]
     summary = {
         "method": method,
         "density": density,
-        "accuracy": float(np.mean(accuracies)),
-        "deviation": float(np.std(accuracies, ddof=1)) if len(mine) > 1 else None,
-        "lowest": min(accuracies),
-        "highest": max(accuracies),
+        **over_seeds([row["accuracy"] for row in mine]),
         "path_length": float(np.mean([row["path_length"] for row in mine])),
         "accuracies": np.mean([row["accuracies"] for row in mine], axis=0).tolist(),
     }
@@ -376,15 +344,6 @@ def summarized(method, density):
     return summary
 
 
-def shown(summary):
-    deviation = "" if summary["deviation"] is None else f" ± {100 * summary['deviation']:.1f}"
-    return f"{100 * summary['accuracy']:.1f}{deviation}"
-
-
-def table(headings, lines):
-    return "\n".join("".join(f"{cell:>13}" for cell in line) for line in (headings, *lines))
-
-
 summaries = [summarized(*case) for case in cases]
 known = {(summary["method"], summary["density"]): summary for summary in summaries}
 
@@ -394,29 +353,26 @@ def summary_of(method, density):
     return known[method, 1.0 if method == "dense" else density]
 
 
-accuracy = table(
-    ("method", *(f"{density:.3g}" for density in config.densities)),
-    [
-        (method, *(shown(summary_of(method, density)) for density in config.densities))
-        for method in config.methods
-    ],
-)
+accuracy = [("method", *(f"{density:.3g}" for density in config.densities))]
+accuracy += [
+    (method, *(percent(summary_of(method, density)) for density in config.densities))
+    for method in config.methods
+]
 lowest = min(config.densities)
 epochs = sorted({*(epoch for epoch in (1, 2, 5, 10, 20) if epoch < config.epochs), config.epochs})
-lines = []
+curves = [("after epoch", *epochs)]
 for method in config.methods:
     curve = summary_of(method, lowest)["accuracies"]
-    lines.append((method, *(f"{100 * curve[epoch - 1]:.1f}" for epoch in epochs)))
-curves = table(("after epoch", *epochs), lines)
+    curves.append((method, *(f"{100 * curve[epoch - 1]:.1f}" for epoch in epochs)))
 seconds = time.perf_counter() - start
 title = (
     f"{Path(config.dataset).name}, {config.network}, {config.backend}, "
     f"seeds {seeds[0]} to {seeds[-1]}"
 )
 report = (
-    f"{title}, {seconds:.0f} s\n\n{accuracy}\n\n"
+    f"{title}, {seconds:.0f} s\n\n{columns(accuracy)}\n\n"
     "Test accuracy in percent after the last epoch, mean and standard deviation over the seeds,\n"
-    f"for shares of weights that are kept.\n\n{curves}\n\n"
+    f"for shares of weights that are kept.\n\n{columns(curves)}\n\n"
     f"The same after some epochs, with {lowest:.3g} of the weights.\n"
 )
 for summary in summaries:
@@ -427,11 +383,6 @@ for summary in summaries:
             f"on images that it has not seen; {summary['transfer_seconds']:.0f} s."
         )
 report += f"\n\nEverything is in {run.path}\n"
-text = io.StringIO()
-columns = dict.fromkeys(name for row in rows for name in row if name != "accuracies")
-writer = csv.DictWriter(text, [*columns], lineterminator="\n", extrasaction="ignore")
-writer.writeheader()
-writer.writerows(rows)
 summary = {
     "summaries": summaries,
     "dataset": config.dataset,
@@ -440,7 +391,10 @@ summary = {
     "seconds": seconds,
     "versions": versions(),
 }
-run.write("results.csv", text.getvalue())
+run.write_csv(
+    "results.csv",
+    [{name: value for name, value in row.items() if name != "accuracies"} for row in rows],
+)
 run.save("accuracy.png", plot_transfer(summaries, title).savefig)
 run.write("report.txt", report)
 run.write_json("summary.json", summary)

@@ -125,6 +125,23 @@ class LinearizationConfig(RunConfig):
             )
 
 
+@dataclasses.dataclass
+class ImagesConfig(RunConfig):
+    """The options of recipes that compare networks on images."""
+
+    # cifar10, cifar100, fashion_mnist, mnist, digits (of scikit-learn, no download), or the path of
+    # an .npz file with x_train, y_train, x_test and y_test.
+    dataset: str = "digits"
+    # Number of images to train on, drawn at random, always the same. Default: all.
+    train_images: Count = None
+    # The mean over so many by so many pixels makes one.
+    shrink: int = 1
+
+    def __post_init__(self):
+        if self.dataset.endswith(".npz"):
+            self.dataset = os.path.abspath(self.dataset)
+
+
 Config = TypeVar("Config", bound=RunConfig)
 
 
@@ -215,6 +232,16 @@ def require(config: RunConfig, **least: float) -> None:
             raise RecipeError(
                 f"--{name.replace('_', '-')} must be a finite number of at least {smallest}. "
                 f"Received: {value}"
+            )
+
+
+def require_once(config: RunConfig, *names: str) -> None:
+    """Raises a `RecipeError` if one of these lists is empty, or names something twice."""
+    for name in names:
+        values = getattr(config, name)
+        if not values or len(set(values)) < len(values):
+            raise RecipeError(
+                f"--{name.replace('_', '-')} must name each value once. Received: {values}"
             )
 
 

@@ -67,6 +67,23 @@ class Images:
             x_test=_shrunk(self.x_test, shrink),
         )
 
+    def __str__(self):
+        """How many there are, and of what size."""
+        height, width, channels = self.x_train.shape[1:]
+        return (
+            f"{len(self.x_train):,} images to train on, {len(self.x_test):,} to test, "
+            f"{height}x{width}x{channels}, {self.classes} classes"
+        )
+
+    def require_batches(self, **sizes: int) -> None:
+        """Raises a `RecipeError` if one of these options asks for more images than there are."""
+        for name, size in sizes.items():
+            if size > len(self.x_train):
+                raise RecipeError(
+                    f"--{name.replace('_', '-')} must be at most {len(self.x_train)}, the number "
+                    f"of images to train on. Received: {size}"
+                )
+
 
 def load(dataset: str) -> Images:
     """Loads a data set.

@@ -158,10 +158,8 @@ def plot_pareto(rows, title):
         axes.set_xlim(left=0)
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
         axes.set_xlabel(label)
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.margins(y=0.15)
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
+        _show_accuracies(axes)
     figure.axes[0].set_ylabel("test accuracy")
     figure.axes[0].legend(loc="lower right")
     return figure
@@ -210,10 +208,8 @@ def plot_feature_updates(summaries, steps, title):
     figure.legend(*by_updates.get_legend_handles_labels(), loc="outside right upper")
     for axes in (by_updates, by_distance):
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.margins(y=0.2)
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
+        _show_accuracies(axes)
     return figure
 
 
@@ -258,7 +254,12 @@ def plot_transfer(summaries, title):
     by_epoch.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(*by_density.get_legend_handles_labels(), loc="outside right upper")
     for axes in (by_density, by_epoch):
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
+        _show_accuracies(axes)
     return figure
+
+
+def _show_accuracies(axes):
+    """Makes axes those of accuracies, upwards."""
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -72,6 +72,21 @@ class Run:
     def write_json(self, name, value):
         self.write(name, json.dumps(value, indent=2) + "\n")
 
+    def write_csv(self, name, rows):
+        """Writes dicts as a table. A cell is empty where a dict lacks what another one has."""
+        text = io.StringIO()
+        if rows:
+            columns = dict.fromkeys(column for row in rows for column in row)
+            writer = csv.DictWriter(text, [*columns], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        self.write(name, text.getvalue())
+
+    def read_points(self):
+        """The rows of `points.json`, which a recipe that trains several networks goes on from."""
+        file = self.path / "points.json"
+        return json.loads(file.read_text()) if file.exists() else []
+
     def commit(self, model, logs, seconds):
         """Saves the state of the model after an epoch, with the logs of that epoch."""
         (self.path / "checkpoints").mkdir(exist_ok=True)
@@ -95,12 +110,8 @@ class Run:
                 file.unlink()
 
     def write_history(self):
-        text = io.StringIO()
-        if self.history:
-            writer = csv.DictWriter(text, ["epoch", *self.history[0]], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows({"epoch": i, **logs} for i, logs in enumerate(self.history, start=1))
-        self.write("history.csv", text.getvalue())
+        rows = [{"epoch": i, **logs} for i, logs in enumerate(self.history, start=1)]
+        self.write_csv("history.csv", rows)
 
     def restore(self, model, trained=None):
         """Takes a compiled model back to the last epoch that was committed, if there is one.
