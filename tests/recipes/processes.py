@@ -2,10 +2,14 @@
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import time
 
 import keras
+import numpy as np
+from PIL import Image
 
 from .conftest import RECIPES
 
@@ -29,6 +33,50 @@ def run(recipe, arguments):
     process = start(recipe, arguments)
     out, err = process.communicate()
     return process.returncode, out, err
+
+
+def kill(process, is_time, later=0.0):
+    """Kills a process that runs.
+
+    Args:
+        process: The process.
+        is_time: Function that tells whether it is time.
+        later: Float. It is killed up to so many seconds later, in whatever comes then, writing
+            included.
+    """
+    while not is_time():
+        assert process.poll() is None
+        time.sleep(0.005)
+    time.sleep(np.random.default_rng().uniform(0, later))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+def assert_is_refused(recipe, arguments, message, directory, statuses=(1, 2)):
+    """Checks what is said of arguments, and that nothing is written in the current directory.
+
+    Args:
+        recipe: The name of the recipe's file.
+        arguments: The arguments.
+        message: What is said.
+        directory: Path of the current directory.
+        statuses: The exit statuses that are right.
+    """
+    before = list(directory.iterdir())
+    status, _, err = run(recipe, arguments)
+    assert status in statuses
+    # The parser of arguments, which exits with 2, draws a box around what it says.
+    assert message in (err if status == 1 else " ".join(err.replace("│", " ").split()))
+    assert "Traceback" not in err
+    assert list(directory.iterdir()) == before
+
+
+def assert_is_picture(path):
+    """Checks that a picture is no blank."""
+    pixels = np.asarray(Image.open(path).convert("RGB"))
+    assert min(pixels.shape[:2]) > 200
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 10
 
 
 def assert_is_not_run_again(recipe, path, refused):

@@ -8,7 +8,6 @@ import pytest
 from common.costs import macs
 from common.linearization import linearize, random_channels, ranked_by_entropy
 from keras import layers
-from PIL import Image
 
 from keras_nladv import (
     CollapsePlan,
@@ -18,7 +17,7 @@ from keras_nladv import (
     path_length,
 )
 
-from .processes import assert_is_not_run_again
+from .processes import assert_is_not_run_again, assert_is_picture, assert_is_refused
 from .processes import run as run_recipe
 
 run = functools.partial(run_recipe, "compress.py")
@@ -110,9 +109,7 @@ def test_models_and_plans(finished, arrays, name):
 
 
 def test_picture(finished):
-    pixels = np.asarray(Image.open(finished[0] / "pareto.png").convert("RGB"))
-    assert min(pixels.shape[:2]) > 200
-    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 10
+    assert_is_picture(finished[0] / "pareto.png")
 
 
 def test_a_finished_run_is_not_run_again(finished):
@@ -152,12 +149,7 @@ def test_a_run_that_was_stopped(finished, tmp_path):
 )
 def test_bad_arguments(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    status, _, err = run(arguments)
-    assert status in (1, 2)
-    assert message in " ".join(err.replace("│", " ").split())
-    assert "Traceback" not in err
-    # Nothing was written.
-    assert list(tmp_path.iterdir()) == []
+    assert_is_refused("compress.py", arguments, message, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,17 @@ import csv
 import functools
 import itertools
 import json
-import signal
-import time
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from .processes import BACKEND, assert_is_not_run_again
+from .processes import (
+    BACKEND,
+    assert_is_not_run_again,
+    assert_is_picture,
+    assert_is_refused,
+    kill,
+)
 from .processes import run as run_recipe
 from .processes import start as start_recipe
 
@@ -66,9 +69,7 @@ def test_results(finished):
 
 
 def test_picture(finished):
-    pixels = np.asarray(Image.open(finished[0] / "accuracy.png").convert("RGB"))
-    assert min(pixels.shape[:2]) > 200
-    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 10
+    assert_is_picture(finished[0] / "accuracy.png")
 
 
 def test_events(finished, read_events):
@@ -92,17 +93,13 @@ def test_a_finished_run_is_not_run_again(finished):
 def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, npz, tmp_path):
     path = tmp_path / "killed"
     process = start(f"--dataset {npz} --run-dir {path} {SHORT}")
-    rng = np.random.default_rng()
-    number = rng.integers(1, len(POINTS))
+    number = np.random.default_rng().integers(1, len(POINTS))
     print(f"killed after {number} points")  # Shown if the test fails.
-    while not (path / "points.json").exists() or len(points(path)) < number:
-        assert process.poll() is None
-        time.sleep(0.005)
-    # In whatever comes next, writing included.
-    time.sleep(rng.uniform(0, 0.2))
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    kill(
+        process,
+        lambda: (path / "points.json").exists() and len(points(path)) >= number,
+        later=0.2,
+    )
 
     status, out, err = run(f"--run-dir {path} --resume")
     assert status == 0, err
@@ -136,9 +133,4 @@ def test_a_rate_that_diverges(npz, tmp_path):
 )
 def test_bad_arguments(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    status, _, err = run(arguments)
-    assert status in (1, 2)
-    assert message in " ".join(err.replace("│", " ").split())
-    assert "Traceback" not in err
-    # Nothing was written.
-    assert list(tmp_path.iterdir()) == []
+    assert_is_refused("iterative_linearization.py", arguments, message, tmp_path)

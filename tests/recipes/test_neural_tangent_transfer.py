@@ -1,14 +1,16 @@
 import csv
 import functools
 import json
-import signal
-import time
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from .processes import BACKEND, assert_is_not_run_again
+from .processes import (
+    BACKEND,
+    assert_is_not_run_again,
+    assert_is_picture,
+    assert_is_refused,
+    kill,
+)
 from .processes import run as run_recipe
 from .processes import start as start_recipe
 
@@ -61,9 +63,7 @@ def test_results(finished):
 
 
 def test_picture(finished):
-    pixels = np.asarray(Image.open(finished[0] / "accuracy.png").convert("RGB"))
-    assert min(pixels.shape[:2]) > 200
-    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 10
+    assert_is_picture(finished[0] / "accuracy.png")
 
 
 def test_events(finished, read_events):
@@ -88,14 +88,7 @@ def test_a_finished_run_is_not_run_again(finished):
 def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, npz, tmp_path):
     path = tmp_path / "killed"
     process = start(f"--dataset {npz} --run-dir {path} {SHORT}")
-    while not (path / "points.json").exists():
-        assert process.poll() is None
-        time.sleep(0.005)
-    # In whatever comes next, writing included.
-    time.sleep(np.random.default_rng().uniform(0, 0.5))
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    kill(process, (path / "points.json").exists, later=0.5)
 
     status, out, err = run(f"--run-dir {path} --resume")
     assert status == 0, err
@@ -114,9 +107,5 @@ def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, npz, tmp_path
 )
 def test_bad_arguments(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    status, _, err = run(arguments)
-    assert status == 1
-    assert message in err
-    assert "Traceback" not in err
-    # Nothing was written.
-    assert list(tmp_path.iterdir()) == []
+    recipe = "neural_tangent_transfer.py"
+    assert_is_refused(recipe, arguments, message, tmp_path, statuses=(1,))

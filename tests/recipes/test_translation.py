@@ -1,8 +1,6 @@
 import csv
 import functools
 import json
-import signal
-import time
 
 import keras
 import pytest
@@ -11,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from keras_nladv import path_length
 
-from .processes import BACKEND, assert_is_not_run_again
+from .processes import BACKEND, assert_is_not_run_again, assert_is_refused, kill
 from .processes import run as run_recipe
 from .processes import start as start_recipe
 
@@ -121,11 +119,7 @@ def test_a_finished_run_is_not_run_again(finished, folder):
 def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, folder, tmp_path):
     path, _ = finished
     killed = start(f"--dataset {folder} {SHORT} --run-dir {tmp_path / 'run'}")
-    state = tmp_path / "run" / "state.json"
-    while not state.exists() and killed.poll() is None:
-        time.sleep(0.05)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
+    kill(killed, (tmp_path / "run" / "state.json").exists)
     status, _, err = run(f"--run-dir {tmp_path / 'run'} --resume")
     assert status == 0, err
     for name in ("translations.txt", "history.csv", "subwords.model"):
@@ -160,8 +154,4 @@ def test_from_a_network_that_is_trained(finished, tmp_path):
 )
 def test_bad_arguments(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    status, _, err = run(arguments)
-    assert status == 1
-    assert message in err
-    assert "Traceback" not in err
-    assert not list(tmp_path.iterdir())
+    assert_is_refused("translation.py", arguments, message, tmp_path, statuses=(1,))
