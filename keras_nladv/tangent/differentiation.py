@@ -1,5 +1,8 @@
 """Automatic differentiation. In no other module a backend itself is imported."""
 
+import contextlib
+import warnings
+
 import keras
 import numpy as np
 from keras import ops
@@ -101,18 +104,29 @@ elif keras.backend.backend() == "torch":
                 for each in primals
             ]
             outputs, extra = function(primals)
-        rows = [
-            torch.autograd.grad(
+        rows = cotangents(outputs)
+
+        def pulled_back(rows, batched):
+            gradients = torch.autograd.grad(
                 outputs,
                 primals,
-                row,
+                rows,
                 retain_graph=True,
                 create_graph=again,
                 allow_unused=True,
-                materialize_grads=True,
+                is_grads_batched=batched,
             )
-            for row in cotangents(outputs)
-        ]
+            shape = rows.shape[:1] if batched else ()
+            pairs = zip(gradients, primals, strict=True)
+            return [p.new_zeros((*shape, *p.shape)) if g is None else g for g, p in pairs]
+
+        if len(rows) > 1:
+            # Not all that models may be made of can be differentiated for many rows at once.
+            with contextlib.suppress(RuntimeError), warnings.catch_warnings():
+                # Of operations that torch takes row by row: they take as long as below.
+                warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
+                return extra, pulled_back(rows, batched=True)
+        rows = [pulled_back(row, batched=False) for row in rows]
         return extra, [torch.stack(column) for column in zip(*rows, strict=True)]
 
     def by_example(function, x, dtypes):

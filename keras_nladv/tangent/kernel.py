@@ -1,6 +1,9 @@
 """The kernel of a model as a function of the values of its variables."""
 
 import math
+import operator
+from functools import reduce
+from itertools import starmap
 
 import keras
 from keras import ops
@@ -63,12 +66,17 @@ def _structured(stateless, values, state, x, plan, trace):
     for layer in plan.layers:
         calls = [layer.structure.matrices(operands[i], gradients[i]) for i in layer.calls]
         columns, rows = zip(*calls, strict=True)
-        columns = ops.cast(ops.concatenate(columns, axis=2), stateless.dtype)
-        rows = ops.cast(ops.concatenate(rows, axis=-1), stateless.dtype)
+        columns = ops.cast(_joined(columns, axis=2), stateless.dtype)
+        rows = ops.cast(_joined(rows, axis=-1), stateless.dtype)
         if layer.is_product(plan.k, trace):
             yield columns[:, 0], rows[:, 0]
         else:
             yield (_summed(columns, rows),)
+
+
+def _joined(calls, axis):
+    """Of most layers there is one call, which need not be copied."""
+    return calls[0] if len(calls) == 1 else ops.concatenate(calls, axis=axis)
 
 
 def _summed(columns, rows):
@@ -106,10 +114,10 @@ def _each_output(outputs):
 
 def contract(_, one, two, trace):
     """The kernel that two lists of factors make, `(n1, n2, k, k)`, or `(n1, n2)` with `trace`."""
-    pairs = zip(one, two, strict=True)
-    if trace:
-        return sum(_trace(*pair) for pair in pairs)
-    return ops.transpose(sum(_blocks(*pair) for pair in pairs), (0, 2, 1, 3))
+    parts = starmap(_trace if trace else _blocks, zip(one, two, strict=True))
+    # Not `sum`: where nothing is compiled each addition would take new memory.
+    total = reduce(operator.iadd, parts)
+    return total if trace else ops.transpose(total, (0, 2, 1, 3))
 
 
 def _trace(one, two):

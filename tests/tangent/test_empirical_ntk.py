@@ -122,6 +122,34 @@ def test_two_layers():
         assert_close(empirical_ntk(model, x1, x2, method=method), expected)
 
 
+class HalfBackwards(layers.Layer):
+    """The identity, whose gradient is given as a function."""
+
+    def call(self, x):
+        def identity(x):
+            def gradient(*args, upstream=None):
+                upstream = args[0] if upstream is None else upstream
+                if keras.backend.backend() == "torch":
+                    # Torch refuses this where it takes gradients of all outputs at once.
+                    float(ops.max(upstream))
+                return upstream / 2
+
+            return x * 1.0, gradient
+
+        return ops.custom_gradient(identity)(x)
+
+
+@pytest.mark.parametrize("method", ["structured", "jacobian"])
+def test_a_gradient_that_is_given(method):
+    model = sequential((3,), layers.Dense(4), HalfBackwards(), layers.Dense(2))
+    x = np.random.default_rng(0).normal(size=(3, 3)).astype("float32")
+    first, bias, second, _ = map(numbers, model.weights)
+    expected = np.einsum("ij,ha,hb->ijab", x @ x.T + 1, second, second) / 4
+    hidden = x @ first + bias
+    expected += np.einsum("ij,ab->ijab", hidden @ hidden.T + 1, np.eye(2))
+    assert_close(empirical_ntk(model, x, method=method), expected)
+
+
 @pytest.mark.parametrize(
     ("method", "batch_size"),
     [

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_nladv.tangent import differentiation
 from keras_nladv.tangent.kernel import kernel
 from keras_nladv.tangent.stateless import Stateless
 from tests.gradients import gradients
@@ -44,10 +45,11 @@ def directional(function, values, direction):
     ],
 )
 def test_gradient(name, trace, double):
-    _model, stateless, x1, x2, values = setup(name)
-    shape = kernel(stateless, stateless.values, stateless.state, x1, x2, trace).shape
+    model, stateless, x1, x2, values = setup(name)
+    k = np.prod(model.output_shape[1:])
     rng = np.random.default_rng(3)
-    weights = ops.convert_to_tensor(rng.normal(size=shape).astype(stateless.dtype))
+    weights = rng.normal(size=(2, 3) if trace else (2, 3, k, k))
+    weights = ops.convert_to_tensor(weights.astype(stateless.dtype))
 
     def function(*values):
         found = kernel(stateless, list(values), stateless.state, x1, x2, trace)
@@ -56,7 +58,7 @@ def test_gradient(name, trace, double):
 
     found = gradients(function, *values, run_eagerly=False)
     direction = [rng.normal(size=each.shape).astype(each.dtype) for each in values]
-    expected, accuracy = directional(function, values, direction)
+    expected, accuracy = directional(differentiation.compiled(function), values, direction)
     products = [np.vdot(*pair) for pair in zip(found, direction)]
     scale = np.sqrt(sum(np.square(each).sum() for each in found))
     assert sum(products) == pytest.approx(expected, abs=accuracy * scale)
