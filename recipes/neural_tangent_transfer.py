@@ -11,6 +11,7 @@ TensorBoard's events in tensorboard/, and points.json, which `--resume` needs.
 """
 
 import dataclasses
+import functools
 import math
 import time
 from pathlib import Path
@@ -41,8 +42,8 @@ class Config(ImagesConfig):
     config.json in the run directory holds every option as it was used.
     """
 
-    # mlp (784-300-100-10), lenet (LeNet-5-Caffe), or conv4 (four convolutions).
-    network: Literal["mlp", "lenet", "conv4"] = "mlp"
+    # mlp (784-300-100-10), lenet (LeNet-5-Caffe), conv4 (four convolutions), or resnet20.
+    network: Literal["mlp", "lenet", "conv4", "resnet20"] = "mlp"
     # Shares of the weights that are kept.
     densities: list[float] = dataclasses.field(default_factory=lambda: [0.03])
     # What is compared.
@@ -128,11 +129,11 @@ require_once(config, "densities", "methods")
 import keras
 import numpy as np
 from common.batches import Batches
+from common.dense_networks import dense_network
 from common.plots import plot_transfer
 from common.run import Run, versions
 from common.seeds import columns, over_seeds, percent
 from common.training import even_batch_size, standardization
-from keras import layers
 from tqdm import tqdm
 
 from keras_nladv import path_length, prune
@@ -142,39 +143,12 @@ from keras_nladv.tangent import NeuralTangentTransfer, snip, synflow
 with plain_errors("--precision"):
     keras.config.set_dtype_policy(config.precision)
 
-# ---- The networks.
-
-
-def network():
-    """The dense network, untrained."""
-    start = {
-        "kernel_initializer": "glorot_normal",
-        "bias_initializer": keras.initializers.RandomNormal(stddev=0.01),
-    }
-    model = keras.Sequential([keras.Input(data.x_train.shape[1:])])
-    # For images as small as the digits.
-    small = min(data.x_train.shape[1:3]) < 20
-    if config.network == "lenet":
-        for filters, size in ((20, 3 if small else 5), (50, 2 if small else 5)):
-            model.add(layers.Conv2D(filters, size, activation="relu", **start))
-            model.add(layers.MaxPooling2D())
-    elif config.network == "conv4":
-        for filters in (64, 128):
-            for _ in range(2):
-                model.add(layers.Conv2D(filters, 3, padding="same", activation="relu", **start))
-            model.add(layers.MaxPooling2D())
-    model.add(layers.Flatten())
-    for units in {"mlp": (300, 100), "lenet": (500,), "conv4": (256, 256)}[config.network]:
-        model.add(layers.Dense(units, activation="relu", **start))
-    model.add(layers.Dense(data.classes, dtype="float32", **start))
-    return model
-
-
 # ---- The run.
 
 run = Run(config)
 seeds = range(config.seed, config.seed + config.repeats)
 transfer_steps = config.transfer_epochs * (len(data.x_train) // config.transfer_batch_size)
+network = functools.partial(dense_network, config.network, data.x_train.shape[1:], data.classes)
 print(
     f"data     {config.dataset}: {data}\n"
     f"network  {config.network}, {network().count_params():,} parameters\n"

@@ -115,7 +115,7 @@ def _each_output(outputs):
 def contract(_, one, two, trace):
     """The kernel that two lists of factors make, `(n1, n2, k, k)`, or `(n1, n2)` with `trace`."""
     parts = starmap(_trace if trace else _blocks, zip(one, two, strict=True))
-    # Not `sum`: where nothing is compiled each addition would take new memory.
+    # In place where nothing is compiled: to take new memory takes longer than to add.
     total = reduce(operator.iadd, parts)
     return total if trace else ops.transpose(total, (0, 2, 1, 3))
 
@@ -138,7 +138,8 @@ def _blocks(one, two):
     n1, positions, n2, _ = ops.shape(products)
     _, k, filters, _ = rows1.shape
     if positions == 1:
-        return _gram(rows1, rows2, kept=2) * products
+        # Where nothing is compiled, in place, as above.
+        return operator.imul(_gram(rows1, rows2, kept=2), products)
     # For each position of x1, the rows of all positions of x2, as much as their columns agree.
     rows2 = ops.reshape(ops.transpose(rows2, (0, 3, 1, 2)), (n2, positions, k * filters))
     products = ops.reshape(ops.transpose(products, (2, 0, 1, 3)), (n2, n1 * positions, positions))
