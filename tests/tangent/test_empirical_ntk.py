@@ -129,10 +129,9 @@ class HalfBackwards(layers.Layer):
         def identity(x):
             def gradient(*args, upstream=None):
                 upstream = args[0] if upstream is None else upstream
-                if keras.backend.backend() == "torch":
-                    # Torch refuses this where it takes gradients of all outputs at once.
-                    float(ops.max(upstream))
-                return upstream / 2
+                # Torch refuses to branch where it takes gradients of all outputs at once.
+                is_finite = ops.all(ops.isfinite(upstream))
+                return ops.cond(is_finite, lambda: upstream / 2, lambda: upstream)
 
             return x * 1.0, gradient
 
