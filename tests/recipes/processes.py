@@ -18,9 +18,11 @@ BACKEND = keras.backend.backend()
 
 def start(recipe, arguments):
     """Starts a recipe, the name of its file, and returns the process."""
-    command = [sys.executable, "-W", "error::UserWarning", str(RECIPES / recipe)]
+    warnings = ["-W", "error::UserWarning"]
+    # JAX may find what a process that was killed left in its cache, and compiles again.
+    warnings += ["-W", "ignore:Error reading persistent compilation cache:UserWarning"]
     return subprocess.Popen(
-        [*command, *shlex.split(arguments)],
+        [sys.executable, *warnings, str(RECIPES / recipe), *shlex.split(arguments)],
         env={**os.environ, "KERAS_BACKEND": BACKEND},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
