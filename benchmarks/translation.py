@@ -30,31 +30,42 @@ if len(kinds) != 1:
 versions = ", ".join(map(" ".join, runs[0]["versions"].items()))
 print(f"{runs[0]['source']}-{runs[0]['target']}, {versions}; {runs[0]['signature']}\n")
 
-COLUMNS = ["start", "epochs", "seed", "nonlinear", "path length", "BLEU", "chrF", "parameters"]
-print("| " + " | ".join(COLUMNS) + " |\n" + "| --- " * len(COLUMNS) + "|")
-
-
-def show(run, epochs, nonlinear, suffix, parameters):
-    length = run["path_length" + ("_before" if suffix == "before" else "")]
-    cells = [run["start_epoch"], epochs, run["seed"], f"{nonlinear:.1%}", f"{length:.2f}"]
-    cells += [f"{run[f'bleu_{suffix}']:.2f}", f"{run[f'chrf_{suffix}']:.1f}", f"{parameters:,}"]
-    print("| " + " | ".join(map(str, cells)) + " |")
-
-
+COLUMNS = {
+    "start_epoch": "{}",
+    "epochs": "{}",
+    "seed": "{}",
+    "nonlinear_units": "{:.1%}",
+    "path_length": "{:.2f}",
+    "bleu_after": "{:.2f}",
+    "chrf_after": "{:.1f}",
+    "parameters_collapsed": "{:,}",
+}
+print("| " + " | ".join(name.replace("_", " ") for name in COLUMNS) + " |")
+print("| --- " * len(COLUMNS) + "|")
 figure = Figure(figsize=(7, 4.5), dpi=120, layout="constrained")
 axes = figure.subplots()
 for start in sorted({run["start_epoch"] for run in runs}, reverse=True):
-    mine = sorted(
-        (run for run in runs if run["start_epoch"] == start), key=lambda run: -run["path_length"]
-    )
-    points = [(run["path_length"], run["bleu_after"]) for run in mine]
+    rows = [run for run in runs if run["start_epoch"] == start]
     if start:  # What has not been trained does not translate.
-        first = mine[0]
-        show(first, start, 1.0, "before", first["parameters"])
-        points.insert(0, (first["path_length_before"], first["bleu_before"]))
-    for run in mine:
-        show(run, run["epochs"], run["nonlinear_units"], "after", run["parameters_collapsed"])
-    axes.plot(*zip(*points), "o-", label=f"linearized from epoch {start + 1} on")
+        before = {
+            "epochs": start,
+            "nonlinear_units": 1.0,
+            "path_length": rows[0]["path_length_before"],
+            "bleu_after": rows[0]["bleu_before"],
+            "chrf_after": rows[0]["chrf_before"],
+            "parameters_collapsed": rows[0]["parameters"],
+        }
+        rows.append({**rows[0], **before})
+    rows.sort(key=lambda row: -row["path_length"])
+    for row in rows:
+        cells = [form.format(row[name]) for name, form in COLUMNS.items()]
+        print("| " + " | ".join(cells) + " |")
+    axes.plot(
+        [row["path_length"] for row in rows],
+        [row["bleu_after"] for row in rows],
+        "o-",
+        label=f"linearized from epoch {start + 1} on",
+    )
 axes.invert_xaxis()
 axes.set_xlabel("average path length")
 axes.set_ylabel("BLEU of the test set")
