@@ -114,7 +114,7 @@ class ModelCopy:
                 # Read from a configuration, a lambda would not know the names around it.
                 return keras.layers.Lambda(**{**config, **private.lambda_arguments(layer)})
             try:
-                return type(layer).from_config(config)
+                copy = type(layer).from_config(config)
             except TypeError:
                 if changes is not None and not changes.keys() <= known:
                     raise
@@ -123,7 +123,11 @@ class ModelCopy:
                 config = {key: config[key] for key in config.keys() & known}
                 copy = type(layer).from_config(config)
                 copy.get_config = lambda: config
-                return copy
+            named = "activation" not in (changes or {}) and getattr(layer, "activation", None)
+            if named is keras.ops.gelu:
+                # By its name Keras knows another function, which does not approximate.
+                copy.activation = named
+            return copy
         except Exception as error:
             raise ValueError(
                 f"Layer '{layer.name}' of class {type(layer).__name__} cannot be copied: "

@@ -56,6 +56,12 @@ def producer(tensor):
     return tensor._keras_history.operation
 
 
+def with_name(tensor, name):
+    """Names the operation that a `KerasTensor` is an output of. Returns the tensor."""
+    producer(tensor).name = name
+    return tensor
+
+
 def source(tensor):
     """Returns the Keras node, the call, that a `KerasTensor` of a model is an output of."""
     return producer(tensor)._inbound_nodes[tensor._keras_history.node_index]
@@ -93,7 +99,12 @@ def structures(model):
 
 def is_keras_operation(operation):
     """Whether `operation` is one of Keras' own, as against a layer or a user's own operation."""
-    return type(operation).__module__.startswith(("keras.src.ops.", "keras.src.activations."))
+    return is_keras_function(type(operation))
+
+
+def is_keras_function(function):
+    """Whether `function` is an activation or operation of Keras, as against a user's own."""
+    return function.__module__.startswith(("keras.src.ops.", "keras.src.activations."))
 
 
 def sublayers(layer):

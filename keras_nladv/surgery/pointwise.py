@@ -50,7 +50,18 @@ def pointwise_function(applied, args=()):
     if type(applied).__name__ == "ReLU" and hasattr(applied, "max_value"):
         plain = not applied.negative_slope and not applied.threshold and applied.max_value is None
         return keras.activations.relu if plain else applied
-    return applied
+    return savable(applied)
+
+
+def savable(function):
+    """Returns a function, or the operation that does the same and is saved as what it is.
+
+    Keras saves functions by their names: in place of `keras.ops.gelu`, which approximates, it loads
+    `keras.activations.gelu`, which does not.
+    """
+    if function is keras.ops.gelu:
+        return private.producer(function(keras.KerasTensor((1,))))
+    return function
 
 
 def function_name(applied):

@@ -16,7 +16,7 @@ from keras_nladv.surgery.linear_layers import (
     TRANSPOSED,
 )
 from keras_nladv.surgery.linear_map import LinearMap
-from keras_nladv.surgery.pointwise import pointwise_function
+from keras_nladv.surgery.pointwise import pointwise_function, savable
 from keras_nladv.surgery.site import granularity_of
 from keras_nladv.surgery.steps import ActivationStep, AddStep, MapStep, Step, new_key
 
@@ -135,9 +135,8 @@ def _read_activation(node, common):
             slopes = np.broadcast_to(slopes, shape[axis])
         elif len(shape) > 2:
             return None
-        return ActivationStep(
-            **common, function=operation.activation, slopes=slopes, axis=axis, policy=policy
-        )
+        function = savable(operation.activation)
+        return ActivationStep(**common, function=function, slopes=slopes, axis=axis, policy=policy)
     if isinstance(operation, keras.layers.PReLU):
         granularity, axis = granularity_of(operation)
         if granularity not in ("channel", "layer"):

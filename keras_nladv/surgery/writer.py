@@ -154,7 +154,7 @@ class Writer(ModelCopy):
         name = self.unique_name(step.name)
         axis = step.axis % len(inputs.shape)
         if not slopes.any():
-            return self._base(function, name, step.policy)(inputs)
+            return self._base(function, name, step.policy, inputs)
         shape = [len(slopes)] + [1] * (len(inputs.shape) - 1 - axis)
         if np.isin(slopes, (0.0, 1.0)).all() and private.mask_of(inputs) is None:
             # One operation, or two, where a PReLU is several on backends that do not fuse them.
@@ -162,12 +162,16 @@ class Writer(ModelCopy):
             linear = (slopes == 1.0).reshape(shape)
             if function is keras.activations.relu and inputs.dtype == "float32":
                 bounds = np.where(linear, np.finfo("float32").min, np.float32(0))
-                return keras.ops.maximum(inputs, keras.ops.convert_to_tensor(bounds))
-            return keras.ops.where(
-                keras.ops.convert_to_tensor(linear),
-                inputs,
-                self._base(function, name, step.policy)(inputs),
-            )
+                outputs = keras.ops.maximum(inputs, keras.ops.convert_to_tensor(bounds))
+            else:
+                outputs = keras.ops.where(
+                    keras.ops.convert_to_tensor(linear),
+                    inputs,
+                    self._base(
+                        function, self.unique_name(f"{name}_nonlinear"), step.policy, inputs
+                    ),
+                )
+            return private.with_name(outputs, name)
         if function is keras.activations.relu:
             others = [a for a in range(1, len(inputs.shape)) if a != axis]
             layer = keras.layers.PReLU(shared_axes=others or None, name=name, dtype=step.policy)
@@ -183,17 +187,27 @@ class Writer(ModelCopy):
             )(x)
             for part, scale, x in (
                 ("linear", slopes, inputs),
-                ("nonlinear", 1.0 - slopes, self._base(function, name, step.policy)(inputs)),
+                ("nonlinear", 1.0 - slopes, self._base(function, name, step.policy, inputs)),
             )
         ]
         return keras.layers.Add(name=self.unique_name(f"{name}_sum"), dtype=step.policy)(parts)
 
-    def _base(self, function, name, policy):
-        if function is keras.activations.relu:
-            return keras.layers.ReLU(name=name, dtype=policy)
+    def _base(self, function, name, policy, inputs):
+        """Applies the activation where all units are nonlinear."""
         if isinstance(function, keras.Operation):
-            return type(function).from_config({**function.get_config(), "name": name})
-        return keras.layers.Activation(function, name=name, dtype=policy)
+            layer = type(function).from_config({**function.get_config(), "name": name})
+        elif function is keras.activations.relu:
+            layer = keras.layers.ReLU(name=name, dtype=policy)
+        else:
+            layer = keras.layers.Activation(function, name=name, dtype=policy)
+            if (
+                private.is_keras_function(function)
+                and private.mask_of(inputs) is None
+                and inputs.dtype == layer.compute_dtype
+            ):
+                # The same as an operation, which is called faster. Masks would end at it.
+                return private.with_name(function(inputs), name)
+        return layer(inputs)
 
 
 def _fits(step, following):

@@ -14,6 +14,7 @@ from keras_nladv import (
     collapse,
     collapse_plan,
     path_length,
+    register_path_rule,
     sparsify,
 )
 from keras_nladv.surgery import planner
@@ -49,6 +50,14 @@ def randomized(model, share, seed=0, slopes=(0.0,)):
         elif getattr(layer, "bias", None) is not None:
             layer.bias.assign(rng.normal(size=layer.bias.shape))
     return model
+
+
+@keras.saving.register_keras_serializable("tests")
+def own_function(inputs):
+    return keras.ops.gelu(inputs)
+
+
+register_path_rule(own_function, "activation")
 
 
 def kinds(model):
@@ -114,8 +123,17 @@ def test_slopes_between_stay():
     assert "SparsePReLU" not in kinds(collapsed)
 
 
-@pytest.mark.parametrize("activation", ["relu", "gelu", "relu6"])
-def test_units_that_stay_among_others(activation):
+@pytest.mark.parametrize(
+    ("activation", "operations"),
+    [
+        ("relu", ["Maximum"]),
+        ("gelu", ["Gelu", "Where"]),
+        (keras.ops.gelu, ["Gelu", "Where"]),
+        ("relu6", ["Relu6", "Where"]),
+        (own_function, ["Activation", "Where"]),
+    ],
+)
+def test_units_that_stay_among_others(activation, operations):
     """Linear units that nothing is merged with stay linear, in one or two operations."""
     model = keras.Sequential(
         [
@@ -127,9 +145,30 @@ def test_units_that_stay_among_others(activation):
     collapsed = collapse(model, cost="macs")
     assert difference(model, collapsed, (2, 6, 6, 4)) < 1e-6
     assert path_length(collapsed) == path_length(model)
-    operations = [type(operation).__name__ for operation in collapsed.operations[2:-2]]
-    assert operations == (["Maximum"] if activation == "relu" else ["Activation", "Where"])
+    assert [type(operation).__name__ for operation in collapsed.operations[2:-2]] == operations
     assert len(collapsed.weights) == 4  # The kernels and biases, no slopes.
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_the_gelu_that_approximates(share, tmp_path):
+    """By its name Keras would load `keras.activations.gelu`, which does not."""
+    model = keras.Sequential(
+        [keras.Input((6,)), layers.Dense(8), SparsePReLU(activation=keras.ops.gelu), layers.ReLU()]
+    )
+    collapsed = collapse(randomized(model, share), cost="macs")
+    assert difference(model, collapsed, (2, 6)) < 1e-6
+    collapsed.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert difference(model, loaded, (2, 6)) < 1e-6
+
+
+def test_names_that_operations_have_too():
+    inputs = x = keras.Input((6,))
+    for name, activation in {"where": "gelu", "gelu": "silu", "maximum": "relu"}.items():
+        x = SparsePReLU(activation=activation)(layers.Dense(8, name=name)(x))
+        x = layers.LayerNormalization()(x)
+    model = randomized(keras.Model(inputs, x), 0.5)
+    assert difference(model, collapse(model, cost="macs"), (2, 6)) < 1e-5
 
 
 def test_masks_go_on(everything_pays):
