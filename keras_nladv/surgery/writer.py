@@ -10,6 +10,15 @@ from keras_nladv.model_copy import ModelCopy
 from keras_nladv.surgery.linear_layers import CONVOLUTIONS, DEPTHWISE, PADDINGS
 from keras_nladv.surgery.steps import ActivationStep, AddStep, MapStep
 
+MAX_POOLING = (
+    keras.layers.MaxPooling1D,
+    keras.layers.MaxPooling2D,
+    keras.layers.MaxPooling3D,
+    keras.layers.GlobalMaxPooling1D,
+    keras.layers.GlobalMaxPooling2D,
+    keras.layers.GlobalMaxPooling3D,
+)
+
 
 class Writer(ModelCopy):
     """Writes steps as a plain Keras model."""
@@ -75,7 +84,14 @@ class Writer(ModelCopy):
                 if id(following) in fused:
                     values[following.outputs[0]] = outputs
             elif isinstance(step, ActivationStep):
+                (key,) = step.outputs
+                if uses[key] == 1 and key not in ends and _commutes(step, following):
+                    # The same for fewer positions.
+                    fused.add(id(following))
+                    inputs = [self._repeated(following, inputs)]
                 outputs = self._activation(step, *inputs)
+                if id(following) in fused:
+                    values[following.outputs[0]] = outputs
             elif isinstance(step, AddStep) and step.node is None:
                 name = self.unique_name(step.name)
                 outputs = keras.layers.Add(name=name, dtype=step.policy)(inputs)
@@ -208,6 +224,20 @@ class Writer(ModelCopy):
                 # The same as an operation, which is called faster. Masks would end at it.
                 return private.with_name(function(inputs), name)
         return layer(inputs)
+
+
+def _commutes(step, following):
+    """Whether an activation, which increases in each channel, may come after a max-pooling."""
+    pooling = following and following.node and following.node.operation
+    return (
+        isinstance(pooling, MAX_POOLING)
+        and following.inputs == step.outputs
+        and step.axis == (1 if pooling.data_format == "channels_first" else -1)
+        and (step.node is None or isinstance(step.node.operation, SparsePReLU))
+        and step.function is keras.activations.relu
+        and step.slopes.min() >= 0
+        and step.slopes.any()
+    )
 
 
 def _fits(step, following):

@@ -138,7 +138,7 @@ def test_units_that_stay_among_others(activation, operations):
     model = keras.Sequential(
         [
             *(keras.Input((6, 6, 4)), layers.Conv2D(8, 3), SparsePReLU(activation=activation)),
-            *(layers.MaxPooling2D(), layers.Dense(3)),
+            *(layers.AveragePooling2D(2), layers.Dense(3)),
         ]
     )
     randomized(model, 0.5)
@@ -147,6 +147,44 @@ def test_units_that_stay_among_others(activation, operations):
     assert path_length(collapsed) == path_length(model)
     assert [type(operation).__name__ for operation in collapsed.operations[2:-2]] == operations
     assert len(collapsed.weights) == 4  # The kernels and biases, no slopes.
+
+
+@pytest.mark.parametrize(
+    ("pooling", "slopes", "operations"),
+    [
+        (layers.MaxPooling2D, (0.0,), ["Conv2D", "MaxPooling2D", "Maximum"]),
+        (layers.MaxPooling2D, (0.25,), ["Conv2D", "MaxPooling2D", "PReLU"]),
+        (layers.MaxPooling2D, (-0.25,), ["Conv2D", "PReLU", "MaxPooling2D"]),
+        (layers.GlobalMaxPooling2D, (0.0,), ["Conv2D", "GlobalMaxPooling2D", "Maximum"]),
+        (layers.AveragePooling2D, (0.0,), ["Conv2D", "Maximum", "AveragePooling2D"]),
+    ],
+)
+def test_max_pooling_comes_first(pooling, slopes, operations):
+    """What increases in each channel is computed for the largest only."""
+    options = {} if "Global" in pooling.__name__ else {"pool_size": 3, "padding": "same"}
+    model = keras.Sequential(
+        [keras.Input((6, 7, 4)), layers.Conv2D(8, 3), SparsePReLU(), pooling(**options)]
+    )
+    randomized(model, 0.5, slopes=slopes)
+    collapsed = collapse(model, cost="macs")
+    assert difference(model, collapsed, (2, 6, 7, 4)) < 1e-6
+    assert path_length(collapsed) == pytest.approx(path_length(model))
+    assert [type(operation).__name__ for operation in collapsed.operations[1:]] == operations
+
+
+def test_max_pooling_of_several_consumers_and_along_another_axis():
+    inputs = keras.Input((6, 6, 4))
+    first = SparsePReLU()(layers.Conv2D(8, 3)(inputs))
+    other = SparsePReLU(axis=1)(layers.Conv2D(8, 3)(inputs))
+    model = keras.Model(inputs, [layers.MaxPooling2D()(first), first, layers.MaxPooling2D()(other)])
+    collapsed = collapse(randomized(model, 0.5), cost="macs")
+    x = np.random.default_rng(0).normal(size=(2, 6, 6, 4)).astype("float32")
+    for one, two in zip(model(x), collapsed(x), strict=True):
+        one, two = map(keras.ops.convert_to_numpy, (one, two))
+        np.testing.assert_allclose(one, two, atol=1e-6)
+    found = [type(operation).__name__ for operation in collapsed.operations]
+    assert found.index("Maximum") < found.index("MaxPooling2D")
+    assert found.count("Maximum") == 2
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])
