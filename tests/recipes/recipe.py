@@ -1,6 +1,8 @@
-"""Recipes in processes of their own, as a user starts them."""
-
+import contextlib
+import dataclasses
+import io
 import os
+import runpy
 import shlex
 import signal
 import subprocess
@@ -9,6 +11,7 @@ import time
 
 import keras
 import numpy as np
+import pytest
 from PIL import Image
 
 from .conftest import RECIPES
@@ -16,25 +19,94 @@ from .conftest import RECIPES
 BACKEND = keras.backend.backend()
 
 
-def start(recipe, arguments):
-    """Starts a recipe, the name of its file, and returns the process."""
-    warnings = ["-W", "error::UserWarning"]
-    # JAX may find what a process that was killed left in its cache, and compiles again.
-    warnings += ["-W", "ignore:Error reading persistent compilation cache:UserWarning"]
-    return subprocess.Popen(
-        [sys.executable, *warnings, str(RECIPES / recipe), *shlex.split(arguments)],
-        env={**os.environ, "KERAS_BACKEND": BACKEND},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A recipe as a user starts it.
 
+    Args:
+        name: The name of its file.
+    """
 
-def run(recipe, arguments):
-    """Runs a recipe and returns its exit status, and what it wrote to stdout and stderr."""
-    process = start(recipe, arguments)
-    out, err = process.communicate()
-    return process.returncode, out, err
+    name: str
+
+    def start(self, arguments):
+        """Starts it in a process of its own, and returns the process."""
+        warnings = ["-W", "error::UserWarning"]
+        # JAX may find what a process that was killed left in its cache, and compiles again.
+        warnings += ["-W", "ignore:Error reading persistent compilation cache:UserWarning"]
+        return subprocess.Popen(
+            [sys.executable, *warnings, str(RECIPES / self.name), *shlex.split(arguments)],
+            env={**os.environ, "KERAS_BACKEND": BACKEND},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, arguments):
+        """Runs it in a process of its own; returns its exit status, stdout and stderr."""
+        process = self.start(arguments)
+        out, err = process.communicate()
+        return process.returncode, out, err
+
+    def run_here(self, arguments):
+        """Runs it in this process, which need not be started, and returns the same.
+
+        Files of a training that is broken off stay open for a while, though.
+        """
+        file = str(RECIPES / self.name)
+        keras.utils.clear_session()
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.redirect_stdout(io.StringIO()) as out,
+            contextlib.redirect_stderr(io.StringIO()) as err,
+        ):
+            patch.setattr(sys, "argv", [file, *shlex.split(arguments)])
+            # The recipe sets its own.
+            patch.setattr(sys, "excepthook", sys.excepthook)
+            try:
+                runpy.run_path(file, run_name="__main__")
+                status = 0
+            except SystemExit as end:
+                status = end.code or 0
+            except Exception as error:
+                sys.excepthook(type(error), error, error.__traceback__)
+                status = 1
+        return status, out.getvalue(), err.getvalue()
+
+    def assert_refuses(self, arguments, message, directory, statuses=(1, 2)):
+        """Checks what is said of arguments, and that nothing is written in the current directory.
+
+        Args:
+            arguments: The arguments.
+            message: What is said.
+            directory: Path of the current directory.
+            statuses: The exit statuses that are right.
+        """
+        before = list(directory.iterdir())
+        status, _, err = self.run_here(arguments)
+        assert status in statuses
+        # The parser of arguments, which exits with 2, draws a box around what it says.
+        assert message in (err if status == 1 else " ".join(err.replace("│", " ").split()))
+        assert "Traceback" not in err
+        assert list(directory.iterdir()) == before
+
+    def assert_does_not_run_again(self, path, refused):
+        """Checks that a finished run is only shown again, and that nothing is changed in it.
+
+        Args:
+            path: The run directory.
+            refused: List of pairs: arguments that do not fit the run, and what is said to them.
+        """
+        before = {file: file.stat().st_mtime_ns for file in path.rglob("*")}
+        status, out, _ = self.run_here(f"--run-dir {path} --resume")
+        assert status == 0
+        assert out.endswith((path / "report.txt").read_text() + "\n")
+        for arguments, message in refused:
+            status, _, err = self.run_here(f"--run-dir {path} {arguments}")
+            assert status == 1
+            assert message in err
+            assert "Traceback" not in err
+        assert {file: file.stat().st_mtime_ns for file in path.rglob("*")} == before
 
 
 def kill(process, is_time, later=0.0):
@@ -55,47 +127,8 @@ def kill(process, is_time, later=0.0):
     assert process.returncode == -signal.SIGKILL
 
 
-def assert_is_refused(recipe, arguments, message, directory, statuses=(1, 2)):
-    """Checks what is said of arguments, and that nothing is written in the current directory.
-
-    Args:
-        recipe: The name of the recipe's file.
-        arguments: The arguments.
-        message: What is said.
-        directory: Path of the current directory.
-        statuses: The exit statuses that are right.
-    """
-    before = list(directory.iterdir())
-    status, _, err = run(recipe, arguments)
-    assert status in statuses
-    # The parser of arguments, which exits with 2, draws a box around what it says.
-    assert message in (err if status == 1 else " ".join(err.replace("│", " ").split()))
-    assert "Traceback" not in err
-    assert list(directory.iterdir()) == before
-
-
 def assert_is_picture(path):
     """Checks that a picture is no blank."""
     pixels = np.asarray(Image.open(path).convert("RGB"))
     assert min(pixels.shape[:2]) > 200
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 10
-
-
-def assert_is_not_run_again(recipe, path, refused):
-    """Checks that a finished run is only shown again, and that nothing is changed in it.
-
-    Args:
-        recipe: The name of the recipe's file.
-        path: The run directory.
-        refused: List of pairs: arguments that do not fit the run, and what is said to them.
-    """
-    before = {file: file.stat().st_mtime_ns for file in path.rglob("*")}
-    status, out, _ = run(recipe, f"--run-dir {path} --resume")
-    assert status == 0
-    assert out.endswith((path / "report.txt").read_text() + "\n")
-    for arguments, message in refused:
-        status, _, err = run(recipe, f"--run-dir {path} {arguments}")
-        assert status == 1
-        assert message in err
-        assert "Traceback" not in err
-    assert {file: file.stat().st_mtime_ns for file in path.rglob("*")} == before

@@ -1,5 +1,4 @@
 import csv
-import functools
 import json
 
 import keras
@@ -9,17 +8,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from keras_nladv import path_length
 
-from .processes import (
-    BACKEND,
-    assert_is_not_run_again,
-    assert_is_picture,
-    assert_is_refused,
-    kill,
-)
-from .processes import run as run_recipe
-from .processes import start as start_recipe
+from .recipe import BACKEND, Recipe, assert_is_picture, kill
 
-start, run = (functools.partial(each, "cifar.py") for each in (start_recipe, run_recipe))
+recipe = Recipe("cifar.py")
 
 # What makes a run short. With 3 steps an epoch, the pressure has to be high.
 SHORT = "--model resnet8 --width 0.5 --epochs 5 --start-epoch 2 --batch-size 50 --strength 2"
@@ -39,7 +30,7 @@ def read_history(path):
 def finished(npz, tmp_path_factory):
     """The directory of a finished run, and what the run printed."""
     path = tmp_path_factory.mktemp("runs") / "finished"
-    status, out, err = run(f"--dataset {npz} --run-dir {path} {WHOLE}")
+    status, out, err = recipe.run(f"--dataset {npz} --run-dir {path} {WHOLE}")
     assert status == 0, err
     return path, out
 
@@ -116,14 +107,14 @@ def test_a_finished_run_is_not_run_again(finished, npz):
         (f"--dataset {npz} {WHOLE}", "holds a run already"),
         (f"--dataset {npz} {WHOLE} --seed 4 --resume", "seed (there 3, now 4)"),
     ]
-    assert_is_not_run_again("cifar.py", finished[0], refused)
+    recipe.assert_does_not_run_again(finished[0], refused)
 
 
 def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, npz, tmp_path):
     undisturbed, _ = finished
     path = tmp_path / "killed"
     arguments = f"--dataset {npz} --run-dir {path} {WHOLE}"
-    process = start(arguments)
+    process = recipe.start(arguments)
     epochs = np.random.default_rng().integers(5)
     print(f"killed after {epochs} epochs")  # Shown if the test fails.
     file = path / ("state.json" if epochs else "config.json")
@@ -135,7 +126,7 @@ def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, npz, tmp_path
 
     kill(process, is_time, later=0.2)
 
-    status, out, err = run(f"--run-dir {path} --resume")
+    status, out, err = recipe.run_here(f"--run-dir {path} --resume")
     assert status == 0, err
     assert epochs == 0 or " 1/5 " not in out
 
@@ -150,7 +141,7 @@ def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, npz, tmp_path
 
 def test_a_loss_that_is_not_finite(npz, tmp_path):
     path = tmp_path / "run"
-    status, _, err = run(f"--dataset {npz} --run-dir {path} {SHORT} --learning-rate 1e30")
+    status, _, err = recipe.run(f"--dataset {npz} --run-dir {path} {SHORT} --learning-rate 1e30")
     assert status == 1
     assert "the loss is not finite" in err
     assert "Traceback" not in err
@@ -171,4 +162,4 @@ def test_a_loss_that_is_not_finite(npz, tmp_path):
 def test_bad_arguments(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     dataset = "" if "--dataset" in arguments else "--dataset digits "
-    assert_is_refused("cifar.py", dataset + arguments, message, tmp_path)
+    recipe.assert_refuses(dataset + arguments, message, tmp_path)

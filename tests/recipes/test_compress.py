@@ -1,5 +1,4 @@
 import csv
-import functools
 import json
 
 import keras
@@ -17,10 +16,9 @@ from keras_nladv import (
     path_length,
 )
 
-from .processes import assert_is_not_run_again, assert_is_picture, assert_is_refused
-from .processes import run as run_recipe
+from .recipe import Recipe, assert_is_picture
 
-run = functools.partial(run_recipe, "compress.py")
+recipe = Recipe("compress.py")
 
 # With 3 steps an epoch, the pressure has to be high.
 SHORT = (
@@ -53,7 +51,7 @@ def finished(npz, tmp_path_factory):
     path = tmp_path_factory.mktemp("runs")
     keras.utils.set_random_seed(0)
     network().save(path / "given.keras")
-    status, out, err = run(
+    status, out, err = recipe.run(
         f"--dataset {npz} --model-file {path / 'given.keras'} --run-dir {path / 'run'} {SHORT}"
     )
     assert status == 0, err
@@ -117,7 +115,7 @@ def test_a_finished_run_is_not_run_again(finished):
         (SHORT, "holds a run already"),
         ("--budgets 0.3 --resume", "budgets (there [0.4], now [0.3])"),
     ]
-    assert_is_not_run_again("compress.py", finished[0], refused)
+    recipe.assert_does_not_run_again(finished[0], refused)
 
 
 def test_a_run_that_was_stopped(finished, tmp_path):
@@ -128,7 +126,7 @@ def test_a_run_that_was_stopped(finished, tmp_path):
             (tmp_path / file.name).write_bytes(file.read_bytes())
     rows = json.loads((path / "points.json").read_text())
     (tmp_path / "points.json").write_text(json.dumps(rows[:3]))
-    status, out, err = run(f"--run-dir {tmp_path} --resume")
+    status, out, err = recipe.run_here(f"--run-dir {tmp_path} --resume")
     assert status == 0, err
     assert "ours-0.4: 1 of 2" not in out
     assert json.loads((tmp_path / "points.json").read_text()) == rows
@@ -149,7 +147,7 @@ def test_a_run_that_was_stopped(finished, tmp_path):
 )
 def test_bad_arguments(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert_is_refused("compress.py", arguments, message, tmp_path)
+    recipe.assert_refuses(arguments, message, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +156,9 @@ def test_bad_arguments(arguments, message, tmp_path, monkeypatch):
 def test_a_model_that_does_not_fit(tmp_path, size, message):
     model = keras.Sequential([keras.Input((size, size, 1)), layers.Flatten(), layers.ReLU()])
     model.save(tmp_path / "given.keras")
-    status, _, err = run(f"--model-file {tmp_path / 'given.keras'} --run-dir {tmp_path / 'run'}")
+    status, _, err = recipe.run_here(
+        f"--model-file {tmp_path / 'given.keras'} --run-dir {tmp_path / 'run'}"
+    )
     assert status == 1
     assert message in err
     assert "Traceback" not in err

@@ -1,24 +1,13 @@
 import csv
-import functools
 import itertools
 import json
 
 import numpy as np
 import pytest
 
-from .processes import (
-    BACKEND,
-    assert_is_not_run_again,
-    assert_is_picture,
-    assert_is_refused,
-    kill,
-)
-from .processes import run as run_recipe
-from .processes import start as start_recipe
+from .recipe import BACKEND, Recipe, assert_is_picture, kill
 
-start, run = (
-    functools.partial(each, "iterative_linearization.py") for each in (start_recipe, run_recipe)
-)
+recipe = Recipe("iterative_linearization.py")
 
 # Four steps an epoch, so that a period of 3 has two updates.
 SHORT = (
@@ -40,7 +29,7 @@ def named(row):
 def finished(npz, tmp_path_factory):
     """The directory of a finished run, and what the run printed."""
     path = tmp_path_factory.mktemp("runs") / "finished"
-    status, out, err = run(f"--dataset {npz} --run-dir {path} {SHORT}")
+    status, out, err = recipe.run(f"--dataset {npz} --run-dir {path} {SHORT}")
     assert status == 0, err
     return path, out
 
@@ -87,12 +76,12 @@ def test_a_finished_run_is_not_run_again(finished):
         (SHORT, "holds a run already"),
         ("--periods 2 --resume", "periods (there ['3', 'never'], now ['2'])"),
     ]
-    assert_is_not_run_again("iterative_linearization.py", finished[0], refused)
+    recipe.assert_does_not_run_again(finished[0], refused)
 
 
 def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, npz, tmp_path):
     path = tmp_path / "killed"
-    process = start(f"--dataset {npz} --run-dir {path} {SHORT}")
+    process = recipe.start(f"--dataset {npz} --run-dir {path} {SHORT}")
     number = np.random.default_rng().integers(1, len(POINTS))
     print(f"killed after {number} points")  # Shown if the test fails.
     kill(
@@ -101,7 +90,7 @@ def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, npz, tmp_path
         later=0.2,
     )
 
-    status, out, err = run(f"--run-dir {path} --resume")
+    status, out, err = recipe.run_here(f"--run-dir {path} --resume")
     assert status == 0, err
     assert f"period {3:>6}" not in out or number < 4
     assert points(path) == points(finished[0])
@@ -113,7 +102,7 @@ def test_a_rate_that_diverges(npz, tmp_path):
     arguments = (
         "--epochs 4 --batch-size 40 --width 0.25 --periods 1 --learning-rates 0.02 1e30 --repeats 1"
     )
-    status, out, err = run(f"--dataset {npz} --run-dir {path} {arguments}")
+    status, out, err = recipe.run_here(f"--dataset {npz} --run-dir {path} {arguments}")
     assert status == 0, err
     assert "*: of at least one seed, the loss ended above that of guessing" in out
     rows = points(path)
@@ -133,4 +122,4 @@ def test_a_rate_that_diverges(npz, tmp_path):
 )
 def test_bad_arguments(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert_is_refused("iterative_linearization.py", arguments, message, tmp_path)
+    recipe.assert_refuses(arguments, message, tmp_path)

@@ -1,22 +1,11 @@
 import csv
-import functools
 import json
 
 import pytest
 
-from .processes import (
-    BACKEND,
-    assert_is_not_run_again,
-    assert_is_picture,
-    assert_is_refused,
-    kill,
-)
-from .processes import run as run_recipe
-from .processes import start as start_recipe
+from .recipe import BACKEND, Recipe, assert_is_picture, kill
 
-start, run = (
-    functools.partial(each, "neural_tangent_transfer.py") for each in (start_recipe, run_recipe)
-)
+recipe = Recipe("neural_tangent_transfer.py")
 
 SHORT = (
     "--epochs 2 --transfer-epochs 2 --batch-size 40 --transfer-batch-size 16 --mask-every 3 "
@@ -37,7 +26,7 @@ def points(path):
 def finished(npz, tmp_path_factory):
     """The directory of a finished run, and what the run printed."""
     path = tmp_path_factory.mktemp("runs") / "finished"
-    status, out, err = run(f"--dataset {npz} --run-dir {path} {SHORT}")
+    status, out, err = recipe.run(f"--dataset {npz} --run-dir {path} {SHORT}")
     assert status == 0, err
     return path, out
 
@@ -82,15 +71,15 @@ def test_a_finished_run_is_not_run_again(finished):
         (SHORT, "holds a run already"),
         ("--densities 0.2 --resume", "densities (there [0.5], now [0.2])"),
     ]
-    assert_is_not_run_again("neural_tangent_transfer.py", finished[0], refused)
+    recipe.assert_does_not_run_again(finished[0], refused)
 
 
 def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, npz, tmp_path):
     path = tmp_path / "killed"
-    process = start(f"--dataset {npz} --run-dir {path} {SHORT}")
+    process = recipe.start(f"--dataset {npz} --run-dir {path} {SHORT}")
     kill(process, (path / "points.json").exists, later=0.5)
 
-    status, out, err = run(f"--run-dir {path} --resume")
+    status, out, err = recipe.run_here(f"--run-dir {path} --resume")
     assert status == 0, err
     assert "dense  density" not in out
     assert points(path) == points(finished[0])
@@ -107,5 +96,4 @@ def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, npz, tmp_path
 )
 def test_bad_arguments(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    recipe = "neural_tangent_transfer.py"
-    assert_is_refused(recipe, arguments, message, tmp_path, statuses=(1,))
+    recipe.assert_refuses(arguments, message, tmp_path, statuses=(1,))

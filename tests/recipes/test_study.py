@@ -1,6 +1,5 @@
 import base64
 import csv
-import functools
 import json
 import os
 import re
@@ -14,11 +13,9 @@ from studies.record import Record
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 from tensorboard.plugins.hparams import metadata
 
-from .processes import BACKEND, assert_is_refused, kill
-from .processes import run as run_recipe
-from .processes import start as start_recipe
+from .recipe import BACKEND, Recipe, kill
 
-start, run = (functools.partial(each, "study.py") for each in (start_recipe, run_recipe))
+recipe = Recipe("study.py")
 
 STUDY = """
 title = "Tiny"
@@ -54,7 +51,7 @@ def file(npz, tmp_path_factory):
 def finished(file, tmp_path_factory):
     """The directory of a study that is through, and what was printed."""
     path = tmp_path_factory.mktemp("studies") / "tiny"
-    status, out, err = run(f"run {file} --study-dir {path}")
+    status, out, err = recipe.run(f"run {file} --study-dir {path}")
     # One of its cells fails.
     assert (status, "Traceback" in err) == (1, False), err
     return path, out
@@ -107,7 +104,7 @@ def test_what_is_finished_is_not_run_again(finished, file):
     before = {p: p.stat().st_mtime_ns for p in cells}
     assert len(before) > 20
     pages = (path / "report.md").read_text()
-    status, out, err = run(f"run {file} --study-dir {path} --only digits")
+    status, out, err = recipe.run_here(f"run {file} --study-dir {path} --only digits")
     assert status == 0, err
     assert {p: p.stat().st_mtime_ns for p in cells} == before
     assert (path / "report.md").read_text() == pages
@@ -120,8 +117,8 @@ def test_results_do_not_depend_on_what_was_run_before(finished, file, tmp_path):
     expected = histories(path)
     frame = pd.read_csv(path / "results.csv")
     last = frame[frame["variant"] == "late"].iloc[-1]
-    recipe, _, arguments = last["command"].removeprefix("python recipes/").partition(" ")
-    status, _, err = run_recipe(recipe, f"{arguments} --run-dir {tmp_path / 'alone'}")
+    name, _, arguments = last["command"].removeprefix("python recipes/").partition(" ")
+    status, _, err = Recipe(name).run(f"{arguments} --run-dir {tmp_path / 'alone'}")
     assert status == 0, err
     assert (tmp_path / "alone" / "history.csv").read_text() == expected[last["cell"]]
 
@@ -131,7 +128,7 @@ def test_results_do_not_depend_on_what_was_run_before(finished, file, tmp_path):
     for cell in frame[frame["strength"] == 0.01]["cell"]:
         shutil.copytree(path / "cells" / cell, other / "cells" / cell)
     shutil.copy(path / "study.json", other)
-    status, _, err = run(f"run {file} --study-dir {other} --only digits")
+    status, _, err = recipe.run_here(f"run {file} --study-dir {other} --only digits")
     assert status == 0, err
     assert histories(other) == expected
 
@@ -139,7 +136,7 @@ def test_results_do_not_depend_on_what_was_run_before(finished, file, tmp_path):
 def test_a_study_that_is_killed_ends_with_the_same_results(finished, file, tmp_path):
     path, _ = finished
     killed = tmp_path / "killed"
-    process = start(f"run {file} --study-dir {killed}")
+    process = recipe.start(f"run {file} --study-dir {killed}")
     # In the middle of the second cell.
     kill(
         process,
@@ -148,10 +145,10 @@ def test_a_study_that_is_killed_ends_with_the_same_results(finished, file, tmp_p
             and len(list(killed.glob("cells/*/state.json"))) == 2
         ),
     )
-    status, out, err = run(f"run {file} --study-dir {killed} --dry-run")
+    status, out, err = recipe.run_here(f"run {file} --study-dir {killed} --dry-run")
     assert status == 0, err
     assert "stopped " in out
-    status, _, err = run(f"run {file} --study-dir {killed}")
+    status, _, err = recipe.run(f"run {file} --study-dir {killed}")
     assert (status, "Traceback" in err) == (1, False), err
     assert histories(killed) == histories(path)
     one, other = (pd.read_parquet(p / "results.parquet") for p in (path, killed))
@@ -167,7 +164,7 @@ def test_report(finished):
         (path / name).unlink()
     for name in ("figures", "tensorboard"):
         shutil.rmtree(path / name)
-    status, out, err = run(f"report {path}")
+    status, out, err = recipe.run_here(f"report {path}")
     assert status == 0, err
     assert {name: (path / name).read_bytes() for name in before} == before
     page = (path / "report.html").read_text()
@@ -215,7 +212,7 @@ def test_results_of_another_version(finished, file, tmp_path):
     old = json.loads(summary.read_text())
     old["versions"]["keras_nladv"] = "0.0.1"
     summary.write_text(json.dumps(old))
-    status, _, err = run(f"run {file} --study-dir {path}")
+    status, _, err = recipe.run_here(f"run {file} --study-dir {path}")
     assert status == 1
     assert f"`{summary.parent}` was made by keras_nladv 0.0.1, and this is" in err
     assert "Traceback" not in err
@@ -237,7 +234,7 @@ def test_records_that_are_damaged(finished, tmp_path):
 
 
 def test_dry_run_and_overrides(tmp_path, npz):
-    status, out, err = run(
+    status, out, err = recipe.run_here(
         f"run gpu-cifar10 --study-dir {tmp_path / 'new'} --dry-run --backend {BACKEND} --only "
         f"cifar10 --set dataset={npz} cifar10.seed=[5] epochs=3"
     )
@@ -251,7 +248,7 @@ def test_dry_run_and_overrides(tmp_path, npz):
 
 def test_a_study_that_comes_with_the_recipes_made_tiny(tmp_path, npz):
     path = tmp_path / "run"
-    status, _, err = run(
+    status, _, err = recipe.run_here(
         f"run gpu-cifar10 --study-dir {path} --only cifar10 --set dataset={npz} model=plain2 "
         "seed=[0] epochs=1 start_epoch=0 granularity=channel watch_images=5 cifar10.cells=2 "
         "batch_size=80"
@@ -283,12 +280,12 @@ def test_a_study_that_comes_with_the_recipes_made_tiny(tmp_path, npz):
 def test_bad_arguments(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "notes.txt").touch()
-    assert_is_refused("study.py", arguments, message, tmp_path)
+    recipe.assert_refuses(arguments, message, tmp_path)
 
 
 def test_directories_of_other_studies(finished, file):
     path, _ = finished
-    status, _, err = run(f"run quick --study-dir {path}")
+    status, _, err = recipe.run_here(f"run quick --study-dir {path}")
     assert (status, "is the directory of the study 'tiny'" in err) == (1, True)
 
 

@@ -3,9 +3,11 @@
 import pandas as pd
 import pytest
 
-from .processes import run as run_recipe
+from .recipe import Recipe
 
 pytest.importorskip("ray", reason="Ray is not installed with this backend; one tests it")
+
+recipe = Recipe("study.py")
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ def test_the_same_results_as_in_this_process(study, tmp_path):
     tables, histories = [], []
     for engine in ("local", "ray"):
         path = tmp_path / engine
-        status, _, err = run_recipe("study.py", f"{study} --engine {engine} --study-dir {path}")
+        status, _, err = recipe.run(f"{study} --engine {engine} --study-dir {path}")
         # One of the two fails.
         assert (status, "Traceback" in err) == (1, False), err
         tables.append(pd.read_parquet(path / "results.parquet").drop(columns=["seconds"]))
@@ -47,7 +49,7 @@ def test_the_same_results_as_in_this_process(study, tmp_path):
 )
 def test_what_is_not_there(study, tmp_path, options, message):
     path = tmp_path / "run"
-    status, _, err = run_recipe("study.py", f"{study} --engine ray --study-dir {path} {options}")
+    status, _, err = recipe.run(f"{study} --engine ray --study-dir {path} {options}")
     assert status == 1
     assert message in err
     assert "Traceback" not in err

@@ -1,5 +1,4 @@
 import csv
-import functools
 import json
 
 import keras
@@ -9,11 +8,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from keras_nladv import path_length
 
-from .processes import BACKEND, assert_is_not_run_again, assert_is_refused, kill
-from .processes import run as run_recipe
-from .processes import start as start_recipe
+from .recipe import BACKEND, Recipe, kill
 
-start, run = (functools.partial(each, "translation.py") for each in (start_recipe, run_recipe))
+recipe = Recipe("translation.py")
 
 # Little is to be learned.
 SHORT = (
@@ -49,7 +46,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, folder):
     path = tmp_path_factory.mktemp("run") / "run"
-    status, out, err = run(f"--dataset {folder} {SHORT} --run-dir {path}")
+    status, out, err = recipe.run(f"--dataset {folder} {SHORT} --run-dir {path}")
     assert status == 0, err
     return path, out
 
@@ -96,18 +93,17 @@ def test_translate(finished):
     path, _ = finished
     row = (path / "translations.txt").read_text().splitlines()[0]
     source, _, _, text = row.split("\t")
-    status, out, err = run(f"--run-dir {path} --translate '{source}'")
+    status, out, err = recipe.run_here(f"--run-dir {path} --translate '{source}'")
     assert status == 0, err
     assert out == text + "\n"
-    status, _, err = run(f"--run-dir {path} --translate '{'red ' * 50}'")
+    status, _, err = recipe.run_here(f"--run-dir {path} --translate '{'red ' * 50}'")
     assert status == 1
     assert "40 are what the run was trained on" in err
 
 
 def test_a_finished_run_is_not_run_again(finished, folder):
     path, _ = finished
-    assert_is_not_run_again(
-        "translation.py",
+    recipe.assert_does_not_run_again(
         path,
         [
             (f"--dataset {folder} {SHORT}", "holds a run already"),
@@ -118,9 +114,9 @@ def test_a_finished_run_is_not_run_again(finished, folder):
 
 def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, folder, tmp_path):
     path, _ = finished
-    killed = start(f"--dataset {folder} {SHORT} --run-dir {tmp_path / 'run'}")
+    killed = recipe.start(f"--dataset {folder} {SHORT} --run-dir {tmp_path / 'run'}")
     kill(killed, (tmp_path / "run" / "state.json").exists)
-    status, _, err = run(f"--run-dir {tmp_path / 'run'} --resume")
+    status, _, err = recipe.run_here(f"--run-dir {tmp_path / 'run'} --resume")
     assert status == 0, err
     for name in ("translations.txt", "history.csv", "subwords.model"):
         assert (tmp_path / "run" / name).read_bytes() == (path / name).read_bytes()
@@ -130,7 +126,7 @@ def test_from_a_network_that_is_trained(finished, tmp_path):
     """With the same options, what comes is what came there."""
     path, _ = finished
     options = "--epochs 4 --ramp-epochs 0 --strength 3"
-    status, out, err = run(f"--trained {path} {options} --run-dir {tmp_path / 'run'}")
+    status, out, err = recipe.run_here(f"--trained {path} {options} --run-dir {tmp_path / 'run'}")
     assert status == 0, err
     assert " 1/4 " not in out
     assert " 2/4 " in out
@@ -154,4 +150,4 @@ def test_from_a_network_that_is_trained(finished, tmp_path):
 )
 def test_bad_arguments(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert_is_refused("translation.py", arguments, message, tmp_path, statuses=(1,))
+    recipe.assert_refuses(arguments, message, tmp_path, statuses=(1,))
