@@ -18,6 +18,8 @@ MAX_POOLING = (
     keras.layers.GlobalMaxPooling2D,
     keras.layers.GlobalMaxPooling3D,
 )
+# What refuses a `KerasTensor`, of all activations.
+NOT_SYMBOLIC = (keras.activations.hard_silu, keras.activations.mish)
 
 
 class Writer(ModelCopy):
@@ -218,6 +220,7 @@ class Writer(ModelCopy):
             layer = keras.layers.Activation(function, name=name, dtype=policy)
             if (
                 private.is_keras_function(function)
+                and function not in NOT_SYMBOLIC
                 and private.mask_of(inputs) is None
                 and inputs.dtype == layer.compute_dtype
             ):

@@ -18,6 +18,7 @@ from keras_nladv import (
     sparsify,
 )
 from keras_nladv.surgery import planner
+from tests.surgery.test_sparsify_activations import NAMES
 
 
 @contextlib.contextmanager
@@ -147,6 +148,17 @@ def test_units_that_stay_among_others(activation, operations):
     assert path_length(collapsed) == path_length(model)
     assert [type(operation).__name__ for operation in collapsed.operations[2:-2]] == operations
     assert len(collapsed.weights) == 4  # The kernels and biases, no slopes.
+
+
+def test_every_activation():
+    inputs = keras.Input((6,))
+    outputs = [SparsePReLU(activation=name)(layers.Dense(4)(inputs)) for name in NAMES]
+    model = randomized(keras.Model(inputs, outputs), 0.5)
+    collapsed = collapse(model, cost="macs")
+    x = np.random.default_rng(0).normal(size=(3, 6)).astype("float32")
+    for name, *both in zip(NAMES, model(x), collapsed(x), strict=True):
+        one, other = map(keras.ops.convert_to_numpy, both)
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
 @pytest.mark.parametrize(
