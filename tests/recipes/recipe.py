@@ -51,7 +51,8 @@ class Recipe:
     def run_here(self, arguments):
         """Runs it in this process, which need not be started, and returns the same.
 
-        Files of a training that is broken off stay open for a while, though.
+        The last digits of a training may depend on what ran here before, and files of one that is
+        broken off stay open for a while.
         """
         file = str(RECIPES / self.name)
         keras.utils.clear_session()

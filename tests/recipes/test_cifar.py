@@ -126,7 +126,7 @@ def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, npz, tmp_path
 
     kill(process, is_time, later=0.2)
 
-    status, out, err = recipe.run_here(f"--run-dir {path} --resume")
+    status, out, err = recipe.run(f"--run-dir {path} --resume")
     assert status == 0, err
     assert epochs == 0 or " 1/5 " not in out
 

@@ -126,7 +126,7 @@ def test_a_run_that_was_stopped(finished, tmp_path):
             (tmp_path / file.name).write_bytes(file.read_bytes())
     rows = json.loads((path / "points.json").read_text())
     (tmp_path / "points.json").write_text(json.dumps(rows[:3]))
-    status, out, err = recipe.run_here(f"--run-dir {tmp_path} --resume")
+    status, out, err = recipe.run(f"--run-dir {tmp_path} --resume")
     assert status == 0, err
     assert "ours-0.4: 1 of 2" not in out
     assert json.loads((tmp_path / "points.json").read_text()) == rows

@@ -90,7 +90,7 @@ def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, npz, tmp_path
         later=0.2,
     )
 
-    status, out, err = recipe.run_here(f"--run-dir {path} --resume")
+    status, out, err = recipe.run(f"--run-dir {path} --resume")
     assert status == 0, err
     assert f"period {3:>6}" not in out or number < 4
     assert points(path) == points(finished[0])

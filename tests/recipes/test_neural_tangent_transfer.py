@@ -79,7 +79,7 @@ def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, npz, tmp_path
     process = recipe.start(f"--dataset {npz} --run-dir {path} {SHORT}")
     kill(process, (path / "points.json").exists, later=0.5)
 
-    status, out, err = recipe.run_here(f"--run-dir {path} --resume")
+    status, out, err = recipe.run(f"--run-dir {path} --resume")
     assert status == 0, err
     assert "dense  density" not in out
     assert points(path) == points(finished[0])

@@ -128,7 +128,7 @@ def test_results_do_not_depend_on_what_was_run_before(finished, file, tmp_path):
     for cell in frame[frame["strength"] == 0.01]["cell"]:
         shutil.copytree(path / "cells" / cell, other / "cells" / cell)
     shutil.copy(path / "study.json", other)
-    status, _, err = recipe.run_here(f"run {file} --study-dir {other} --only digits")
+    status, _, err = recipe.run(f"run {file} --study-dir {other} --only digits")
     assert status == 0, err
     assert histories(other) == expected
 

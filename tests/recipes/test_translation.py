@@ -116,7 +116,7 @@ def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, folder, tmp_p
     path, _ = finished
     killed = recipe.start(f"--dataset {folder} {SHORT} --run-dir {tmp_path / 'run'}")
     kill(killed, (tmp_path / "run" / "state.json").exists)
-    status, _, err = recipe.run_here(f"--run-dir {tmp_path / 'run'} --resume")
+    status, _, err = recipe.run(f"--run-dir {tmp_path / 'run'} --resume")
     assert status == 0, err
     for name in ("translations.txt", "history.csv", "subwords.model"):
         assert (tmp_path / "run" / name).read_bytes() == (path / name).read_bytes()
@@ -126,7 +126,7 @@ def test_from_a_network_that_is_trained(finished, tmp_path):
     """With the same options, what comes is what came there."""
     path, _ = finished
     options = "--epochs 4 --ramp-epochs 0 --strength 3"
-    status, out, err = recipe.run_here(f"--trained {path} {options} --run-dir {tmp_path / 'run'}")
+    status, out, err = recipe.run(f"--trained {path} {options} --run-dir {tmp_path / 'run'}")
     assert status == 0, err
     assert " 1/4 " not in out
     assert " 2/4 " in out
