@@ -70,10 +70,16 @@ class Writer(ModelCopy):
             if id(step) in fused:
                 continue
             inputs = [values[key] for key in step.inputs]
+            # Whether what it gives goes to the next step and nowhere else.
+            is_followed = (
+                following is not None
+                and following.inputs == step.outputs
+                and uses[following.inputs[0]] == 1
+                and following.inputs[0] not in ends
+            )
             if isinstance(step, MapStep):
-                (key,) = step.outputs
                 activation = keras.activations.linear
-                if uses[key] == 1 and key not in ends and _fits(step, following):
+                if is_followed and _fits(step, following):
                     # A layer of its own would keep one more tensor while the model runs.
                     fused.add(id(following))
                     activation = following.function
@@ -83,23 +89,20 @@ class Writer(ModelCopy):
                     if activation is not keras.activations.linear:
                         self.copied(step.node.operation).activation = activation
                     outputs = self._repeated(step, inputs)
-                if id(following) in fused:
-                    values[following.outputs[0]] = outputs
             elif isinstance(step, ActivationStep):
-                (key,) = step.outputs
-                if uses[key] == 1 and key not in ends and _commutes(step, following):
+                if is_followed and _commutes(step, following):
                     # The same for fewer positions.
                     fused.add(id(following))
                     inputs = [self._repeated(following, inputs)]
                 outputs = self._activation(step, *inputs)
-                if id(following) in fused:
-                    values[following.outputs[0]] = outputs
             elif isinstance(step, AddStep) and step.node is None:
                 name = self.unique_name(step.name)
                 outputs = keras.layers.Add(name=name, dtype=step.policy)(inputs)
             else:
                 outputs = self._repeated(step, inputs)
             values.update(zip(step.outputs, keras.tree.flatten(outputs), strict=True))
+            if id(following) in fused:
+                values[following.outputs[0]] = outputs
 
     def _repeated(self, step, inputs):
         tensors = step.node.arguments.keras_tensors
@@ -231,10 +234,9 @@ class Writer(ModelCopy):
 
 def _commutes(step, following):
     """Whether an activation, which increases in each channel, may come after a max-pooling."""
-    pooling = following and following.node and following.node.operation
+    pooling = following.node and following.node.operation
     return (
         isinstance(pooling, MAX_POOLING)
-        and following.inputs == step.outputs
         and step.axis == (1 if pooling.data_format == "channels_first" else -1)
         and (step.node is None or isinstance(step.node.operation, SparsePReLU))
         and step.function is keras.activations.relu
@@ -247,7 +249,6 @@ def _fits(step, following):
     """Whether the step after a map is an activation that a layer can apply to its output."""
     return (
         isinstance(following, ActivationStep)
-        and following.inputs == step.outputs
         and not following.slopes.any()
         and not isinstance(following.function, keras.Operation)
         and step.kind != "any"
