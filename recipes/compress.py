@@ -110,6 +110,22 @@ class Config(RunConfig):
         if self.model_file is not None:
             self.model_file = os.path.abspath(self.model_file)
 
+    def require_packages(self):
+        if self.export is None:
+            return
+        packages = EXPORTERS.get((self.export, self.backend))
+        if packages is None:
+            raise RecipeError(
+                f"--export {self.export} is not possible with the backend {self.backend}; it is "
+                f"with {' or '.join(b for kind, b in EXPORTERS if kind == self.export)}."
+            )
+        missing = [package for package in packages if not importlib.util.find_spec(package)]
+        if missing:
+            raise RecipeError(
+                f"--export {self.export} with the backend {self.backend} needs "
+                f"{' and '.join(missing)}: `pip install {' '.join(missing)}`."
+            )
+
 
 # ---- What to do. Nothing is written before all of it is known to be right.
 
@@ -127,19 +143,6 @@ if not all(0 <= budget < 1 for budget in config.budgets):
 for name, values in {"method": config.methods, "budget": config.budgets}.items():
     if not values or len(set(values)) < len(values):
         raise RecipeError(f"--{name}s must name each {name} once. Received: {values}")
-if config.export:
-    packages = EXPORTERS.get((config.export, config.backend))
-    if packages is None:
-        raise RecipeError(
-            f"--export {config.export} is not possible with the backend {config.backend}; it is "
-            f"with {' or '.join(b for kind, b in EXPORTERS if kind == config.export)}."
-        )
-    missing = [package for package in packages if not importlib.util.find_spec(package)]
-    if missing:
-        raise RecipeError(
-            f"--export {config.export} with the backend {config.backend} needs "
-            f"{' and '.join(missing)}: `pip install {' '.join(missing)}`."
-        )
 
 data = load(config.dataset)
 if data.note:

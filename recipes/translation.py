@@ -14,6 +14,7 @@ made of it, collapsed.keras, TensorBoard's events in tensorboard/, and what `--r
 """
 
 import dataclasses
+import importlib.util
 import json
 import os
 import time
@@ -103,6 +104,16 @@ class Config(LinearizationConfig):
     def needs_run(self):
         return super().needs_run or (None if self.translate is None else "--translate")
 
+    def require_packages(self):
+        packages = ("keras_hub", "regex", "tokenizers")
+        missing = [package for package in packages if not importlib.util.find_spec(package)]
+        if missing:
+            raise RecipeError(
+                f"{' and '.join(missing)} cannot be imported. What is needed of keras-hub here, "
+                "without TensorFlow, installs with `pip install --no-deps keras-hub regex "
+                "tokenizers`."
+            )
+
 
 # ---- What to do. Nothing is written before all of it is known to be right.
 
@@ -173,14 +184,6 @@ if config.translate is None:
 else:
     subwords = Subwords.load(subwords_file, config.vocabulary)
 
-try:
-    from common.translator import translator
-except ImportError as error:
-    raise RecipeError(
-        f"keras-hub cannot be imported ({error}). What is needed here, without TensorFlow, "
-        "installs with `pip install --no-deps keras-hub regex tokenizers`."
-    ) from error
-
 import keras
 import numpy as np
 from common.costs import milliseconds_by_turns
@@ -192,6 +195,7 @@ from common.sentence_batches import SentenceBatches, padded
 from common.smoothed_cross_entropy import SmoothedCrossEntropy
 from common.training import linearization, seeded_epochs
 from common.translating import Translations
+from common.translator import translator
 from common.warmed_up import WarmedUp
 
 from keras_nladv import PathLengthCallback, collapse, core_image

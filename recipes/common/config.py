@@ -79,6 +79,9 @@ class RunConfig:
         """The option that wants a run in the run directory, if there is one."""
         return "--resume" if self.resume else None
 
+    def require_packages(self) -> None:
+        """Raises a `RecipeError` if a package is not installed that only this run needs."""
+
 
 @dataclasses.dataclass
 class LinearizationConfig(RunConfig):
@@ -155,12 +158,13 @@ def read_config(kind: type[Config]) -> Config:
         The configuration. Its backend is known, and is what `import keras` will give.
 
     Raises:
-        RecipeError: If the backend cannot be had, if a run directory holds something else, or if
-            the run that is to be gone on with has another configuration.
+        RecipeError: If the backend or a package cannot be had, if a run directory holds something
+            else, or if the run that is to be gone on with has another configuration.
         SystemExit: If the arguments were only to be checked.
     """
     config = _read(kind)
     config.backend = choose_backend(config.backend)
+    config.require_packages()
     if config.check:
         sys.exit()
     return config

@@ -116,7 +116,7 @@ class Cell:
         """Reads the options as the recipe does.
 
         Raises:
-            RecipeError: If the recipe does not take them.
+            RecipeError: If the recipe does not take them, or needs what is not installed.
         """
         output = io.StringIO()
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
@@ -125,7 +125,7 @@ class Cell:
             # What is in the box that tyro draws.
             text = output.getvalue().translate(str.maketrans("╭╮╰╯│─", " " * 6))
             said = " ".join((text or message).split())
-            raise RecipeError(f"{self.recipe}.py does not take the options of {self}: {said}")
+            raise RecipeError(f"{self.recipe}.py cannot run {self}: {said}")
 
     def run(self, study: Path) -> None:
         """Runs the recipe, or goes on with it; what it prints goes to the log."""

@@ -1,6 +1,8 @@
 import copy
+import importlib.util
 import re
 
+import keras
 import pytest
 from common.config import RecipeError
 from common.convnets import convnet
@@ -135,15 +137,25 @@ def test_bad_overrides(tables, change, message):
 @pytest.mark.parametrize("option", [{"strenght": 0.1}, {"model": 3, "epochs": "many"}])
 def test_options_that_the_recipe_does_not_take(tables, option):
     tables["experiments"][1]["options"] = option
-    with pytest.raises(RecipeError, match=r"cifar.py does not take the options of") as error:
+    with pytest.raises(RecipeError, match=r"cifar.py cannot run") as error:
         parse(tables).experiments[1].cells("jax")[0].check()
     assert ("--strenght" if "strenght" in option else "epochs") in str(error.value)
 
 
+def test_packages_that_are_not_installed(tables, monkeypatch):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "keras_hub" else find_spec(name)
+    )
+    tables["experiments"].append({"name": "text", "recipe": "translation"})
+    cells = [each.cells(keras.backend.backend())[0] for each in parse(tables).experiments]
+    cells[1].check()
+    with pytest.raises(RecipeError, match=r"translation.py cannot run .*: keras_hub cannot be"):
+        cells[2].check()
+
+
 @pytest.mark.parametrize("name", STUDIES)
 def test_studies_that_come_with_the_recipes(name, monkeypatch):
-    import keras
-
     backend = keras.backend.backend()
     monkeypatch.setenv("KERAS_BACKEND", backend)
     study = parse(read_file(find(name)))
