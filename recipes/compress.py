@@ -15,7 +15,6 @@ another format.
 """
 
 import dataclasses
-import importlib.util
 import os
 import time
 from pathlib import Path
@@ -28,6 +27,7 @@ from common.config import (
     RecipeError,
     RunConfig,
     Text,
+    not_installed,
     plain_errors,
     read_config,
     require,
@@ -119,7 +119,7 @@ class Config(RunConfig):
                 f"--export {self.export} is not possible with the backend {self.backend}; it is "
                 f"with {' or '.join(b for kind, b in EXPORTERS if kind == self.export)}."
             )
-        missing = [package for package in packages if not importlib.util.find_spec(package)]
+        missing = not_installed(*packages)
         if missing:
             raise RecipeError(
                 f"--export {self.export} with the backend {self.backend} needs "

@@ -14,7 +14,6 @@ made of it, collapsed.keras, TensorBoard's events in tensorboard/, and what `--r
 """
 
 import dataclasses
-import importlib.util
 import json
 import os
 import time
@@ -27,6 +26,7 @@ from common.config import (
     Number,
     RecipeError,
     Text,
+    not_installed,
     plain_errors,
     read_config,
     require,
@@ -105,8 +105,7 @@ class Config(LinearizationConfig):
         return super().needs_run or (None if self.translate is None else "--translate")
 
     def require_packages(self):
-        packages = ("keras_hub", "regex", "tokenizers")
-        missing = [package for package in packages if not importlib.util.find_spec(package)]
+        missing = not_installed("keras_hub", "regex", "tokenizers")
         if missing:
             raise RecipeError(
                 f"{' and '.join(missing)} cannot be imported. What is needed of keras-hub here, "

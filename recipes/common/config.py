@@ -283,6 +283,11 @@ def _as_in(file, kind, config, free):
     return config
 
 
+def not_installed(*packages: str) -> list[str]:
+    """Those of the packages that cannot be imported; none of them is imported to find out."""
+    return [package for package in packages if not importlib.util.find_spec(package)]
+
+
 def choose_backend(name: str | None) -> str:
     """Makes `import keras` use the backend.
 
