@@ -21,8 +21,8 @@ import keras
 import numpy as np
 
 import keras_nladv
-from keras_nladv.surgery.costs import median_interval, rounds_by_turns
-from keras_nladv.surgery.linear_layers import CONVOLUTIONS
+from keras_nladv.merging.costs import median_interval, rounds_by_turns
+from keras_nladv.merging.linear_layers import CONVOLUTIONS
 
 NETWORKS = ("ResNet-20", "ResNet-56", "VGG16", "MobileNetV2", "EfficientNetB0", "ViT")
 part = sys.argv[1] if len(sys.argv) > 1 else "inverted"

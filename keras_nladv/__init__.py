@@ -5,15 +5,15 @@ from keras_nladv.callbacks import LinearizationSchedule as LinearizationSchedule
 from keras_nladv.callbacks import PathLengthCallback as PathLengthCallback
 from keras_nladv.callbacks import core_image as core_image
 from keras_nladv.constraints import FixedMask as FixedMask
+from keras_nladv.conversion import sparsify as sparsify
 from keras_nladv.graph import nonlinearity_report as nonlinearity_report
 from keras_nladv.graph import path_length as path_length
 from keras_nladv.graph import register_path_rule as register_path_rule
 from keras_nladv.layers import SparsePReLU as SparsePReLU
+from keras_nladv.merging import CollapsePlan as CollapsePlan
+from keras_nladv.merging import collapse as collapse
+from keras_nladv.merging import collapse_plan as collapse_plan
 from keras_nladv.pruning import prune as prune
 from keras_nladv.regularizers import NonlinearitySparsity as NonlinearitySparsity
-from keras_nladv.surgery import CollapsePlan as CollapsePlan
-from keras_nladv.surgery import collapse as collapse
-from keras_nladv.surgery import collapse_plan as collapse_plan
-from keras_nladv.surgery import sparsify as sparsify
 
 __version__ = "0.1.0"

@@ -6,8 +6,8 @@ import numpy as np
 from keras import ops
 
 from keras_nladv.constraints.fixed_mask import FixedMask
+from keras_nladv.copying.model_copy import ModelCopy
 from keras_nladv.graph.path_graph import PathGraph
-from keras_nladv.model_copy import ModelCopy
 
 
 def copied(model):

@@ -1,4 +1,4 @@
-"""What is a pointwise activation, by the path rules: they and surgery must not disagree."""
+"""What is a pointwise activation, by the path rules: they and what is copied must not disagree."""
 
 import keras
 
@@ -69,6 +69,17 @@ def function_name(applied):
     if isinstance(applied, keras.layers.Activation):
         return function_name(applied.activation)
     return getattr(applied, "__name__", type(applied).__name__).lower()
+
+
+def granularity_of(prelu):
+    """The granularity and the axis of a stock PReLU's slopes; no granularity if none is like it."""
+    shape = tuple(prelu.alpha.shape)
+    axes = [axis for axis, size in enumerate(shape, 1) if size > 1]
+    if not axes:
+        return "layer", -1
+    if len(axes) == 1:
+        return "channel", -1 if axes[0] == len(shape) else axes[0]
+    return None if prelu.shared_axes else "element", -1
 
 
 def _is_zero(value):

@@ -6,19 +6,18 @@ import keras
 import numpy as np
 
 from keras_nladv import private
+from keras_nladv.copying.pointwise import granularity_of, pointwise_function, savable
 from keras_nladv.layers.sparse_prelu import SparsePReLU
-from keras_nladv.padding import pads
-from keras_nladv.surgery.linear_layers import (
+from keras_nladv.merging.linear_layers import (
     CONVOLUTIONS,
     DEPTHWISE,
     PADDINGS,
     SEPARABLE,
     TRANSPOSED,
 )
-from keras_nladv.surgery.linear_map import LinearMap
-from keras_nladv.surgery.pointwise import pointwise_function, savable
-from keras_nladv.surgery.site import granularity_of
-from keras_nladv.surgery.steps import ActivationStep, AddStep, MapStep, Step, new_key
+from keras_nladv.merging.linear_map import LinearMap
+from keras_nladv.merging.steps import ActivationStep, AddStep, MapStep, Step, new_key
+from keras_nladv.padding import pads
 
 # What does nothing when a trained model is used.
 IDLE = (

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_nladv import collapse
-from tests.surgery.checks import activations, randomize, sparsified
+from tests.copies import activations, randomize, sparsified
 
 EVERY_DAY = ("MobileNetV2", "MobileNetV3Small", "ConvNeXtTiny")
 NAMES = [

@@ -3,11 +3,11 @@ from typing import Any
 import keras
 
 from keras_nladv import private
+from keras_nladv.copying.model_copy import ModelCopy
+from keras_nladv.copying.opened import CannotOpenError, opened
+from keras_nladv.copying.pointwise import fuses_activation, pointwise_function
 from keras_nladv.graph.rules import find_rule
 from keras_nladv.layers.sparse_prelu import SparsePReLU
-from keras_nladv.model_copy import ModelCopy
-from keras_nladv.surgery.opened import CannotOpenError, opened
-from keras_nladv.surgery.pointwise import fuses_activation, pointwise_function
 
 RECURRENT = (keras.layers.RNN, keras.layers.Bidirectional)
 

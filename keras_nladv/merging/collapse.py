@@ -3,10 +3,10 @@ import numpy as np
 
 from keras_nladv.arguments import integer
 from keras_nladv.graph.require_graph import require_graph
-from keras_nladv.surgery.collapse_plan import CollapsePlan
-from keras_nladv.surgery.planner import Planner
-from keras_nladv.surgery.surgeon import Surgeon
-from keras_nladv.surgery.verification import verify
+from keras_nladv.merging.collapse_plan import CollapsePlan
+from keras_nladv.merging.planner import Planner
+from keras_nladv.merging.surgeon import Surgeon
+from keras_nladv.merging.verification import verify
 
 
 def collapse_plan(

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from keras_nladv.surgery.linear_map import LinearMap
-from keras_nladv.surgery.steps import ActivationStep, AddStep, MapStep, Step, new_key
+from keras_nladv.merging.linear_map import LinearMap
+from keras_nladv.merging.steps import ActivationStep, AddStep, MapStep, Step, new_key
 
 
 @dataclass(eq=False)

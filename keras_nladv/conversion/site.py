@@ -44,14 +44,3 @@ class Site:
         if getattr(one, "weights", []):
             return False
         return {**one.get_config(), "name": ""} == {**two.get_config(), "name": ""}
-
-
-def granularity_of(prelu):
-    """The granularity and the axis of a stock PReLU's slopes; no granularity if none is like it."""
-    shape = tuple(prelu.alpha.shape)
-    axes = [axis for axis, size in enumerate(shape, 1) if size > 1]
-    if not axes:
-        return "layer", -1
-    if len(axes) == 1:
-        return "channel", -1 if axes[0] == len(shape) else axes[0]
-    return None if prelu.shared_axes else "element", -1

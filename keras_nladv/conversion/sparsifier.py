@@ -1,19 +1,23 @@
 import keras
 
 from keras_nladv import private
+from keras_nladv.conversion.site import Site
+from keras_nladv.copying.opener import RECURRENT, Opener, activates, activates_inside
+from keras_nladv.copying.pointwise import (
+    function_name,
+    fuses_activation,
+    granularity_of,
+    pointwise_function,
+)
 from keras_nladv.graph.rules import find_rule
 from keras_nladv.layers.sparse_prelu import SparsePReLU
-from keras_nladv.surgery import linear_layers
-from keras_nladv.surgery.opener import RECURRENT, Opener, activates, activates_inside
-from keras_nladv.surgery.pointwise import function_name, fuses_activation, pointwise_function
-from keras_nladv.surgery.site import Site, granularity_of
 
 # What may stand between a depthwise convolution and its activations: it acts on each channel.
 BY_CHANNEL = (
     *(keras.layers.BatchNormalization, keras.layers.Dropout, keras.layers.SpatialDropout2D),
     *(keras.layers.ZeroPadding1D, keras.layers.ZeroPadding2D),
 )
-DEPTHWISE = tuple(linear_layers.DEPTHWISE.values())
+DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 
 
 class Sparsifier(Opener):

@@ -6,7 +6,7 @@ import pytest
 from keras import layers, ops
 
 from keras_nladv import SparsePReLU, nonlinearity_report, sparsify
-from tests.surgery.checks import activations, arrays, assert_close, randomize, sparsified
+from tests.copies import activations, arrays, assert_close, randomize, sparsified
 
 pytestmark = pytest.mark.usefixtures("fast_weights")
 

@@ -1,10 +1,10 @@
 import hashlib
 
-from keras_nladv.surgery.candidates import Finder, written
-from keras_nladv.surgery.flattener import Flattener
-from keras_nladv.surgery.reader import read_steps
-from keras_nladv.surgery.steps import ActivationStep, MapStep
-from keras_nladv.surgery.writer import Writer
+from keras_nladv.merging.candidates import Finder, written
+from keras_nladv.merging.flattener import Flattener
+from keras_nladv.merging.reader import read_steps
+from keras_nladv.merging.steps import ActivationStep, MapStep
+from keras_nladv.merging.writer import Writer
 
 
 class Surgeon:

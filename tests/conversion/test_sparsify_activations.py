@@ -6,7 +6,7 @@ import pytest
 from keras import layers, ops
 
 from keras_nladv import SparsePReLU, nonlinearity_report, register_path_rule, sparsify
-from tests.surgery.checks import activations, arrays, assert_close, sparsified
+from tests.copies import activations, arrays, assert_close, sparsified
 
 pytestmark = pytest.mark.usefixtures("fast_weights")
 

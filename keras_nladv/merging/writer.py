@@ -5,10 +5,10 @@ import keras
 import numpy as np
 
 from keras_nladv import private
+from keras_nladv.copying.model_copy import ModelCopy
 from keras_nladv.layers.sparse_prelu import SparsePReLU
-from keras_nladv.model_copy import ModelCopy
-from keras_nladv.surgery.linear_layers import CONVOLUTIONS, DEPTHWISE, PADDINGS
-from keras_nladv.surgery.steps import ActivationStep, AddStep, MapStep
+from keras_nladv.merging.linear_layers import CONVOLUTIONS, DEPTHWISE, PADDINGS
+from keras_nladv.merging.steps import ActivationStep, AddStep, MapStep
 
 MAX_POOLING = (
     keras.layers.MaxPooling1D,

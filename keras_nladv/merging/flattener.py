@@ -1,10 +1,10 @@
 import keras
 
 from keras_nladv import private
+from keras_nladv.copying.opener import Opener
+from keras_nladv.copying.pointwise import fuses_activation
 from keras_nladv.graph.rules import find_rule
 from keras_nladv.layers.sparse_prelu import SparsePReLU
-from keras_nladv.surgery.opener import Opener
-from keras_nladv.surgery.pointwise import fuses_activation
 
 
 class Flattener(Opener):

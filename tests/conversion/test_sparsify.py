@@ -18,8 +18,8 @@ from keras_nladv import (
     path_length,
     sparsify,
 )
+from tests.copies import activations, randomize, sparsified, traces
 from tests.graph.test_path_length import random_network
-from tests.surgery.checks import activations, randomize, sparsified, traces
 
 pytestmark = pytest.mark.usefixtures("fast_weights")
 

@@ -1,9 +1,9 @@
 from typing import Any
 
-from keras_nladv.surgery.candidates import Candidate
-from keras_nladv.surgery.collapse_plan import CollapsePlan
-from keras_nladv.surgery.costs import Stopwatch, compared, macs
-from keras_nladv.surgery.verification import runs
+from keras_nladv.merging.candidates import Candidate
+from keras_nladv.merging.collapse_plan import CollapsePlan
+from keras_nladv.merging.costs import Stopwatch, compared, macs
+from keras_nladv.merging.verification import runs
 
 # What is merged has to be faster by this factor, so that noise does not decide.
 WORTHWHILE = 0.97

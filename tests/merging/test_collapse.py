@@ -17,8 +17,8 @@ from keras_nladv import (
     register_path_rule,
     sparsify,
 )
-from keras_nladv.surgery import planner
-from tests.surgery.test_sparsify_activations import NAMES
+from keras_nladv.merging import planner
+from tests.conversion.test_sparsify_activations import NAMES
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
-"""What a flat model is made of, as surgery sees it: steps from tensors to tensors.
+"""What a flat model is made of, as merging sees it: steps from tensors to tensors.
 
 Tensors go by keys. Steps that came from a layer or operation of the flat model know its node, and
-are written by copying it; those that surgery made are written as new Keras layers.
+are written by copying it; those that merging made are written as new Keras layers.
 """
 
 import itertools
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_nladv.surgery.linear_map import LinearMap
+from keras_nladv.merging.linear_map import LinearMap
 
 # Makes keys for tensors that are not in the flat model.
 new_key = itertools.count(-1, -1).__next__
@@ -26,7 +26,7 @@ class Step:
         name: Name of the layer or operation.
         inputs: List of the keys of its inputs.
         outputs: List of the keys of its outputs.
-        node: The Keras node of the flat model, or `None` for what surgery made.
+        node: The Keras node of the flat model, or `None` for what merging made.
         reason: Why nothing is merged across it.
     """
 

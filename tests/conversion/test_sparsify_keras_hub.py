@@ -7,7 +7,7 @@ import pytest
 from keras import layers
 
 from keras_nladv import SparsePReLU
-from tests.surgery.checks import activations, arrays, randomize, sparsified
+from tests.copies import activations, arrays, randomize, sparsified
 
 pytestmark = pytest.mark.usefixtures("fast_weights")
 

@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from keras_nladv.surgery.writer import Writer
+from keras_nladv.merging.writer import Writer
 
 WARM_UP = 2
 # Rounds of timing, of which the median counts: at least, at most, and seconds after which the least

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_nladv.surgery.linear_map import LinearMap
+from keras_nladv.merging.linear_map import LinearMap
 
 
 @st.composite

@@ -1,0 +1,5 @@
+"""Linearizable model in, plain and faster model out, in four steps: read, plan, write, verify."""
+
+from keras_nladv.merging.collapse import collapse as collapse
+from keras_nladv.merging.collapse import collapse_plan as collapse_plan
+from keras_nladv.merging.collapse_plan import CollapsePlan as CollapsePlan
