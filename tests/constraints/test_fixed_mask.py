@@ -9,6 +9,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from keras import layers, ops
 
 from keras_nladv import FixedMask
+from tests.cases import once
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(32, 6, 6, 2)).astype("float32")
@@ -73,10 +74,11 @@ OPTIMIZERS = {
 @pytest.mark.parametrize(
     ("optimizer", "precision"),
     [
-        *((name, "float32") for name in OPTIMIZERS),
+        *(once(name, "float32") for name in OPTIMIZERS if name != "AdamW"),
+        ("AdamW", "float32"),
         ("SGD", "mixed_float16"),
-        ("Adam", "mixed_bfloat16"),
-        ("SGD", "float16"),
+        once("Adam", "mixed_bfloat16"),
+        once("SGD", "float16"),
     ],
 )
 def test_whatever_trains_them(optimizer, precision):
@@ -92,6 +94,7 @@ def test_whatever_trains_them(optimizer, precision):
     assert all((value != before[name]).any() for name, value in kernels(model).items())
 
 
+@pytest.mark.once
 def test_saved_and_trained_on_in_another_process(tmp_path):
     """Loaded from a file, compiled anew or not, copied: the masks are there."""
     model = network()

@@ -215,6 +215,7 @@ assert keras_nladv.path_length(model) == saved["length"]
 """
 
 
+@pytest.mark.once
 def test_saved_models_load_in_another_process(tmp_path):
     sparse = sparsify(convolutional())
     for layer in activations(sparse):

@@ -54,6 +54,7 @@ OPERATIONS = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "applied",
     [

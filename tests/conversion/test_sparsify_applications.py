@@ -10,6 +10,8 @@ import pytest
 from keras_nladv import collapse
 from tests.copies import activations, randomize, sparsified
 
+pytestmark = pytest.mark.once
+
 EVERY_DAY = ("MobileNetV2", "MobileNetV3Small", "ConvNeXtTiny")
 NAMES = [
     name

@@ -4,6 +4,8 @@ import pytest
 from keras_nladv import nonlinearity_report, path_length
 from keras_nladv.graph import activations
 
+pytestmark = pytest.mark.once
+
 NAMES = sorted(name for name in dir(keras.applications) if name[0].isupper())
 
 # What follows from the definition without enumeration. A chain is as long as it has activations.
@@ -33,7 +35,18 @@ def test_there_are_forty():
     assert len(NAMES) == 40
 
 
-@pytest.mark.parametrize("name", NAMES)
+# One of each kind, as small as there is; the others are deeper or wider, and take minutes.
+EVERY_DAY = (
+    *("ConvNeXtTiny", "DenseNet121", "EfficientNetB0", "EfficientNetV2B0", "InceptionV3"),
+    *("MobileNet", "MobileNetV2", "MobileNetV3Small", "ResNet50", "ResNet50V2", "VGG16"),
+    *("Xception", "NASNetMobile"),
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in EVERY_DAY else pytest.mark.slow) for name in NAMES],
+)
 def test_every_application(name):
     if name == "NASNetMobile" and keras.backend.backend() == "torch":
         pytest.skip("Keras 3.15 cannot build NASNetMobile on torch.")

@@ -9,7 +9,7 @@ from keras import layers
 from keras_nladv import SparsePReLU, nonlinearity_report, path_length
 from tests.graph.reference import Reference
 
-pytestmark = pytest.mark.usefixtures("cheap_weights")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("cheap_weights")]
 
 
 def encoder_block(reference, nodes, hidden, nonlinear):

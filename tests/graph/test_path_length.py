@@ -14,7 +14,7 @@ from keras_nladv import SparsePReLU, path_length
 from keras_nladv.graph import activations
 from tests.graph.reference import Reference
 
-pytestmark = pytest.mark.usefixtures("cheap_weights")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("cheap_weights")]
 
 
 @keras.saving.register_keras_serializable(package="tests")

@@ -5,6 +5,8 @@ from keras import layers, ops
 
 from keras_nladv import SparsePReLU, nonlinearity_report
 
+pytestmark = pytest.mark.once
+
 
 def test_report_counts_and_watches():
     """Positions, operations and shares against NumPy, for separate, fused and shared layers."""

@@ -9,7 +9,7 @@ from keras_nladv.graph import activations
 
 LOWEST = np.finfo("float32").min
 
-pytestmark = pytest.mark.usefixtures("cheap_weights")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("cheap_weights")]
 
 
 def both(model):

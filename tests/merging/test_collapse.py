@@ -18,6 +18,7 @@ from keras_nladv import (
     sparsify,
 )
 from keras_nladv.merging import planner
+from tests.cases import once
 from tests.conversion.test_sparsify_activations import NAMES
 
 
@@ -236,8 +237,8 @@ def test_masks_go_on(everything_pays):
     assert kinds(collapsed).count("PReLU") == 1
 
 
-@pytest.mark.parametrize("strides", [1, 2])
-@pytest.mark.parametrize("share", [0.5, 0.9, 1.0])
+@pytest.mark.parametrize("strides", [1, once(2)])
+@pytest.mark.parametrize("share", [once(0.5), 0.9, once(1.0)])
 def test_inverted_residuals(share, strides, everything_pays):
     model = linearized(inverted_residual(strides=strides), share)
     plan = collapse_plan(model, cost="macs", verbose=False)
@@ -252,7 +253,7 @@ def test_inverted_residuals(share, strides, everything_pays):
         assert "Add" not in kinds(collapsed)
 
 
-@pytest.mark.parametrize("share", [0.5, 1.0])
+@pytest.mark.parametrize("share", [0.5, once(1.0)])
 def test_separable_convolutions(share):
     """They are two layers, of which the pointwise one may be merged with what follows."""
     model = keras.Sequential([keras.Input((9, 9, 3))])
@@ -365,6 +366,7 @@ BARRIERS = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("reason", BARRIERS)
 def test_barriers(reason):
     inputs = keras.Input((None, None, 4))
@@ -504,6 +506,7 @@ def test_time_decides(capsys):
     assert row["name"] in capsys.readouterr().out
 
 
+@pytest.mark.once
 def test_plans_are_saved_and_belong_to_a_model(tmp_path):
     model = linearized(inverted_residual(), 0.9)
     plan = collapse_plan(model, cost="macs", verbose=False)
@@ -525,6 +528,7 @@ def test_plans_are_saved_and_belong_to_a_model(tmp_path):
         CollapsePlan.load(tmp_path / "plan.json")
 
 
+@pytest.mark.once
 def test_the_result_needs_nothing_of_this_library(tmp_path, everything_pays):
     model = linearized(inverted_residual(), 0.7)
     collapsed = collapse(model, cost="macs")
@@ -577,6 +581,7 @@ def test_export_to_onnx(tmp_path):
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.once
 def test_the_original_is_left_alone():
     model = linearized(inverted_residual(), 0.9)
     before = [w.copy() for w in model.get_weights()]

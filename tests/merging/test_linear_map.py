@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from keras_nladv.merging.linear_map import LinearMap
 
+pytestmark = pytest.mark.once
+
 
 @st.composite
 def maps(draw, rank, inputs, pointwise=False):

@@ -1,7 +1,10 @@
 import keras
 import numpy as np
+import pytest
 from common.batches import Batches
 from numpy.testing import assert_array_equal
+
+pytestmark = pytest.mark.once
 
 IMAGES = np.random.default_rng(0).integers(1, 255, (50, 16, 24, 3)).astype("uint8")
 LABELS = np.arange(50)

@@ -110,6 +110,7 @@ def test_a_finished_run_is_not_run_again(finished, npz):
     recipe.assert_does_not_run_again(finished[0], refused)
 
 
+@pytest.mark.once
 def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, npz, tmp_path):
     undisturbed, _ = finished
     path = tmp_path / "killed"
@@ -141,13 +142,15 @@ def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, npz, tmp_path
 
 def test_a_loss_that_is_not_finite(npz, tmp_path):
     path = tmp_path / "run"
-    status, _, err = recipe.run(f"--dataset {npz} --run-dir {path} {SHORT} --learning-rate 1e30")
+    arguments = f"--dataset {npz} --run-dir {path} {SHORT} --learning-rate 1e30"
+    status, _, err = recipe.run_here(arguments)
     assert status == 1
     assert "the loss is not finite" in err
     assert "Traceback" not in err
     assert not (path / "summary.json").exists()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

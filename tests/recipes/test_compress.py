@@ -118,6 +118,7 @@ def test_a_finished_run_is_not_run_again(finished):
     recipe.assert_does_not_run_again(finished[0], refused)
 
 
+@pytest.mark.once
 def test_a_run_that_was_stopped(finished, tmp_path):
     """What is done is kept, and what is left gives the numbers that it would have given."""
     path, _ = finished
@@ -132,6 +133,7 @@ def test_a_run_that_was_stopped(finished, tmp_path):
     assert json.loads((tmp_path / "points.json").read_text()) == rows
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -150,6 +152,7 @@ def test_bad_arguments(arguments, message, tmp_path, monkeypatch):
     recipe.assert_refuses(arguments, message, tmp_path)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("size", "message"), [(8, "the 10 classes of digits"), (9, "images of shape (8, 8, 1)")]
 )
@@ -179,6 +182,7 @@ def linearizable():
     )
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("budget", [0.0, 0.3, 0.5, 0.99, 1.0])
 def test_as_few_channels_as_it_takes(budget):
     model = linearizable()
@@ -193,6 +197,7 @@ def test_as_few_channels_as_it_takes(budget):
         assert all(0 < mine.sum() < len(mine) for mine in linear)
 
 
+@pytest.mark.once
 def test_layers_that_hardly_switch_come_first():
     model = linearizable()
     x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
@@ -207,6 +212,7 @@ def test_layers_that_hardly_switch_come_first():
     np.testing.assert_allclose(keras.ops.convert_to_numpy(model(x)), before, rtol=1e-5)
 
 
+@pytest.mark.once
 def test_macs():
     inputs = keras.Input((8, 8, 3))
     x = layers.Conv2D(4, 3, strides=2, padding="same")(inputs)

@@ -17,6 +17,8 @@ from common.config import (
     require,
 )
 
+pytestmark = pytest.mark.once
+
 
 @dataclasses.dataclass
 class Config(RunConfig):

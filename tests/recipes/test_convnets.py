@@ -6,6 +6,8 @@ from common.convnets import convnet
 
 from keras_nladv import NonlinearitySparsity, SparsePReLU, nonlinearity_report, path_length
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.parametrize(
     ("family", "depth", "length", "units"),

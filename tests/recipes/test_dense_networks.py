@@ -3,6 +3,8 @@ from common.dense_networks import dense_network
 
 from keras_nladv import path_length
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.parametrize(
     ("name", "shape", "parameters", "length"),

@@ -10,6 +10,8 @@ from common.config import RecipeError
 from common.images import load
 from numpy.testing import assert_array_equal
 
+pytestmark = pytest.mark.once
+
 
 def test_the_digits_are_all_there_and_always_split_alike():
     digits, again = load("digits"), load("digits")

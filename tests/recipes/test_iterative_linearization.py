@@ -79,6 +79,7 @@ def test_a_finished_run_is_not_run_again(finished):
     recipe.assert_does_not_run_again(finished[0], refused)
 
 
+@pytest.mark.once
 def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, npz, tmp_path):
     path = tmp_path / "killed"
     process = recipe.start(f"--dataset {npz} --run-dir {path} {SHORT}")
@@ -96,6 +97,7 @@ def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, npz, tmp_path
     assert points(path) == points(finished[0])
 
 
+@pytest.mark.once
 def test_a_rate_that_diverges(npz, tmp_path):
     path = tmp_path / "run"
     # With a period of 1, which is ordinary training, the linearized network is the network.
@@ -110,6 +112,7 @@ def test_a_rate_that_diverges(npz, tmp_path):
     assert rows[0]["accuracy_of_network"] == pytest.approx(rows[0]["accuracy"], abs=1e-6)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

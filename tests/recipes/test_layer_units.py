@@ -5,6 +5,8 @@ from common.layer_units import LayerUnits
 
 from keras_nladv import SparsePReLU
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.parametrize("watched", [0, 8])
 def test_what_is_counted(watched):

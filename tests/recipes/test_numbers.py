@@ -10,6 +10,8 @@ import pytest
 from common.config import RecipeError
 from common.numbers import make_numbers
 
+pytestmark = pytest.mark.once
+
 ONES, TENS, MONTHS, WEEKDAYS = (
     words.split()
     for words in (

@@ -5,6 +5,8 @@ import pytest
 from common.config import RecipeError
 from common.parallel_text import read_parallel
 
+pytestmark = pytest.mark.once
+
 ENGLISH = ["A man rides a bike.", "Two dogs play.", "Zwei means two."]
 GERMAN = ["Ein Mann fährt Rad.", "Zwei Hunde spielen.", "Zwei heißt zwei."]
 

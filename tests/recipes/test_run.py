@@ -212,6 +212,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(config, b
     assert_same_state(again, expected[0])
 
 
+@pytest.mark.once
 def test_pictures_show_something(tmp_path):
     history = [
         {

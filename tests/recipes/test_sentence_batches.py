@@ -10,6 +10,8 @@ from common.config import RecipeError
 from common.sentence_batches import SentenceBatches, padded
 from numpy.testing import assert_array_equal
 
+pytestmark = pytest.mark.once
+
 START, END = 2, 3
 
 

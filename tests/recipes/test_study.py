@@ -15,6 +15,8 @@ from tensorboard.plugins.hparams import metadata
 
 from .recipe import BACKEND, Recipe, kill
 
+pytestmark = pytest.mark.once
+
 recipe = Recipe("study.py")
 
 STUDY = """

@@ -9,6 +9,8 @@ from studies.claims.results import Results
 from studies.comparison import at, curves, gaps
 from studies.spread import Spread
 
+pytestmark = pytest.mark.once
+
 FULL = 8.0
 SEEDS = range(3)
 

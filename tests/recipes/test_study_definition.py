@@ -8,6 +8,8 @@ from common.config import RecipeError
 from common.convnets import convnet
 from studies.definition import FOLDER, find, override, parse, read_file
 
+pytestmark = pytest.mark.once
+
 STUDIES = sorted(file.stem for file in FOLDER.glob("*.toml"))
 TABLES = {
     "name": "mine",

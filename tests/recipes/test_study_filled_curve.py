@@ -8,6 +8,8 @@ from studies.cell import Cell
 from studies.definition import Fill
 from studies.filled_curve import FilledCurve
 
+pytestmark = pytest.mark.once
+
 CELL = Cell("digits", "late", "cifar", "jax", {"seed": 0})
 
 

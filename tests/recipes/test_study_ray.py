@@ -5,6 +5,8 @@ import pytest
 
 from .recipe import Recipe
 
+pytestmark = pytest.mark.once
+
 pytest.importorskip("ray", reason="Ray is not installed with this backend; one tests it")
 
 recipe = Recipe("study.py")

@@ -5,6 +5,8 @@ import pytest
 from common.config import RecipeError
 from common.subwords import Subwords
 
+pytestmark = pytest.mark.once
+
 SENTENCES = [
     "A man in a blue shirt is standing on a ladder cleaning a window.",
     "Ein Mann in einem blauen Hemd steht auf einer Leiter und putzt ein Fenster.",

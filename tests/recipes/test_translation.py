@@ -112,6 +112,7 @@ def test_a_finished_run_is_not_run_again(finished, folder):
     )
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, folder, tmp_path):
     path, _ = finished
     killed = recipe.start(f"--dataset {folder} {SHORT} --run-dir {tmp_path / 'run'}")
@@ -122,6 +123,7 @@ def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, folder, tmp_p
         assert (tmp_path / "run" / name).read_bytes() == (path / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_from_a_network_that_is_trained(finished, tmp_path):
     """With the same options, what comes is what came there."""
     path, _ = finished
@@ -134,6 +136,7 @@ def test_from_a_network_that_is_trained(finished, tmp_path):
         assert (tmp_path / "run" / name).read_bytes() == (path / name).read_bytes()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -7,6 +7,7 @@ from common.decoding import Decoding
 from common.translator import translator
 
 from keras_nladv import SparsePReLU, collapse, path_length
+from tests.cases import once
 
 LENGTH = 9
 
@@ -64,13 +65,13 @@ def assert_decoded_right(decoded, model, beam):
     assert len(set((expected != 0).sum(axis=1))) > 1
 
 
-@pytest.mark.parametrize("beam", [1, 3])
+@pytest.mark.parametrize("beam", [once(1), 3])
 def test_decoding_equals_step_by_step(beam):
     model = small()
     assert_decoded_right(model, model, beam)
 
 
-@pytest.mark.parametrize("beam", [1, 3])
+@pytest.mark.parametrize("beam", [once(1), 3])
 def test_what_is_collapsed_decodes_to_the_same(beam, tmp_path):
     model = small()
     for layer in units(model):
@@ -111,6 +112,7 @@ def test_padding_and_what_follows_do_not_matter():
     np.testing.assert_allclose(alone, expected[1:2], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("layers", range(1, 7))
 def test_path_length(layers):
     """By hand: half a unit more in each layer; in the decoder, attention draws the encoder's
@@ -125,6 +127,7 @@ def test_path_length(layers):
     assert path_length(model) == pytest.approx(decoder / 3, rel=1e-12)
 
 
+@pytest.mark.once
 def test_paths_of_a_narrow_one():
     """Brute force: paths through one layer with a single channel and two units, one linear."""
     model = small(1, dim=1, heads=1, ffn_dim=2)
@@ -143,6 +146,7 @@ def test_paths_of_a_narrow_one():
     assert path_length(model, normalized=False) == pytest.approx(np.mean(paths), rel=1e-12)
 
 
+@pytest.mark.once
 def test_saved_and_loaded(tmp_path):
     model = small()
     assert_decoded_right(model, model, 1)

@@ -3,6 +3,8 @@ import numpy as np
 import pytest
 from common.warmed_up import WarmedUp
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.parametrize("start", [0, 6, 20])
 def test_cosine(start):

@@ -5,6 +5,7 @@ import numpy as np
 from keras import layers, ops
 
 from keras_nladv import SparsePReLU
+from tests.cases import once_but
 
 
 def numbers(tensor):
@@ -196,6 +197,13 @@ MODELS = {
     "two inputs": (lambda: functional(two_inputs, (2,), (3,)), [(2,), (3,)]),
     "subclassed": (Subclassed, (4,)),
 }
+
+
+# Names of all; each backend differentiates its own way through these, the others are on one.
+NAMES = once_but(
+    MODELS,
+    ["dense", "conv2d", "normalization", "slopes", "attention", "embedding", "recurrent"],
+)
 
 
 def example(name, n=3, seed=1):

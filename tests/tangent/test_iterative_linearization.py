@@ -9,6 +9,7 @@ from keras import layers
 
 from keras_nladv import SparsePReLU
 from keras_nladv.tangent import IterativeLinearization
+from tests.cases import once
 from tests.tangent import numpy_network as reference
 from tests.tangent.reference import sequential
 
@@ -30,12 +31,12 @@ def fitted(model, y=Y, optimizer=None, loss="mse", epochs=1, **arguments):
 @pytest.mark.parametrize(
     ("period", "jacobian_only", "reset"),
     [
-        (1, False, False),
+        once(1, False, False),
         (3, False, False),
-        (None, False, False),
+        once(None, False, False),
         (3, True, False),
-        (3, False, True),
-        (1, False, True),
+        once(3, False, True),
+        once(1, False, True),
     ],
 )
 def test_against_numpy(period, jacobian_only, reset):
@@ -136,11 +137,11 @@ DATA = {
 @pytest.mark.parametrize(
     ("make", "optimizer"),
     [
-        (images, lambda: keras.optimizers.SGD(0.05, 0.9, nesterov=True, weight_decay=0.01)),
+        once(images, lambda: keras.optimizers.SGD(0.05, 0.9, nesterov=True, weight_decay=0.01)),
         (images, lambda: keras.optimizers.Adam(0.01)),
         # Not Adam: on TensorFlow it takes sparse gradients of embeddings for something else.
-        (sequences, lambda: keras.optimizers.SGD(0.1, 0.9)),
-        (two_inputs, lambda: keras.optimizers.RMSprop(0.01, clipnorm=0.1, use_ema=True)),
+        once(sequences, lambda: keras.optimizers.SGD(0.1, 0.9)),
+        once(two_inputs, lambda: keras.optimizers.RMSprop(0.01, clipnorm=0.1, use_ema=True)),
     ],
 )
 def test_a_period_of_one_is_ordinary_training(make, optimizer):
@@ -262,8 +263,8 @@ def test_resumed_in_a_new_process(tmp_path):
 @pytest.mark.parametrize(
     "optimizer",
     [
-        lambda: keras.optimizers.Adagrad(0.1),
-        lambda: keras.optimizers.Nadam(0.1),
+        once(lambda: keras.optimizers.Adagrad(0.1)),
+        once(lambda: keras.optimizers.Nadam(0.1)),
         lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.1)),
     ],
 )

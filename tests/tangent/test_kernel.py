@@ -7,6 +7,7 @@ from keras import ops
 from keras_nladv.tangent import differentiation
 from keras_nladv.tangent.kernel import kernel
 from keras_nladv.tangent.stateless import Stateless
+from tests.cases import once
 from tests.gradients import gradients
 from tests.tangent.reference import example, numbers
 
@@ -38,10 +39,10 @@ def directional(function, values, direction):
     ("name", "trace"),
     [
         ("dense", False),
-        ("positions", True),
+        once("positions", True),
         ("conv2d", False),
-        ("normalization", False),
-        ("depthwise", False),
+        once("normalization", False),
+        once("depthwise", False),
     ],
 )
 def test_gradient(name, trace, double):

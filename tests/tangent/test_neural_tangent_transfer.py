@@ -196,6 +196,7 @@ def test_gradients_of_estimates_are_right():
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3 * np.abs(one).max())
 
 
+@pytest.mark.once
 def test_every_kind_of_kernel_is_transferred():
     model = everything()
     before = arrays(model.weights)
@@ -292,6 +293,7 @@ def continued(directory, kill_in=None):
     return transfer, history.history
 
 
+@pytest.mark.once
 def test_goes_on_after_a_killed_process(tmp_path, read_events):
     code = (
         "import pathlib, sys; from tests.tangent import test_neural_tangent_transfer as test; "
