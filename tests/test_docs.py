@@ -43,6 +43,7 @@ def pages():
             )
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("test", list(docstrings()))
 def test_docstring(test, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

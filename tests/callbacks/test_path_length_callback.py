@@ -235,6 +235,7 @@ def test_events_of_a_killed_process_are_there(tmp_path, read_events):
     callback.on_train_end()
 
 
+@pytest.mark.once
 @pytest.mark.skipif(
     keras.backend.backend() == "tensorflow", reason="the backend itself imports TensorFlow"
 )

@@ -308,6 +308,7 @@ def inverted_residual(act, second=None, multiplier=1, strides=1):
     return randomize(keras.Model(inputs, layers.Conv2D(3, 1, activation="softplus")(x)))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "act",
     [
@@ -328,6 +329,7 @@ def test_activations_around_depthwise_convolutions_share(act):
     assert last.name.endswith("_activation")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("options", "separate"),
     [
@@ -346,6 +348,7 @@ def test_what_is_shared_around_depthwise_convolutions(options, separate):
     assert len(activations(sparse)) == 2 + separate
 
 
+@pytest.mark.once
 def test_slopes_of_elements_are_shared_where_there_are_as_many():
     for strides, count in [(1, 2), (2, 3)]:
         model = inverted_residual(layers.ReLU, strides=strides)

@@ -7,6 +7,7 @@ import pytest
 from keras import layers
 
 from keras_nladv import SparsePReLU
+from tests.cases import once
 from tests.copies import activations, arrays, randomize, sparsified
 
 pytestmark = pytest.mark.usefixtures("fast_weights")
@@ -21,7 +22,7 @@ def without_composites(model):
     return not any("TransformerEncoder" in name or "Decoder" in name for name in names)
 
 
-@pytest.mark.parametrize("name", ["Bert", "GPT2"])
+@pytest.mark.parametrize("name", ["Bert", once("GPT2")])
 def test_language_models(name, tmp_path):
     model = getattr(keras_hub.models, f"{name}Backbone")(
         vocabulary_size=30,
@@ -51,6 +52,7 @@ def test_language_models(name, tmp_path):
             np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.once
 def test_vision_transformer():
     model = keras_hub.models.ViTBackbone(
         image_shape=(16, 16, 3), patch_size=8, num_layers=2, num_heads=2, hidden_dim=8, mlp_dim=16
@@ -63,7 +65,7 @@ def test_vision_transformer():
 
 # What the embedding of positions does with the mask of the tokens.
 @pytest.mark.filterwarnings("ignore:.*does not support masking")
-@pytest.mark.parametrize("length", [None, 6])
+@pytest.mark.parametrize("length", [None, once(6)])
 def test_encoder_and_decoder(length):
     """Causal masks, masks of padding by the embeddings, and cross-attention."""
     source, target = (keras.Input((length,), dtype="int32", name=name) for name in ("s", "t"))
@@ -86,6 +88,7 @@ def test_encoder_and_decoder(length):
     assert (one != two).any()
 
 
+@pytest.mark.once
 def test_slopes_in_blocks_are_kept():
     inputs = keras.Input((5, 4))
     sparse_prelu = SparsePReLU(alpha_initializer=keras.initializers.RandomUniform(-0.5, 1.5))

@@ -9,6 +9,7 @@ import pytest
 from keras import layers, ops
 
 from keras_nladv import NonlinearitySparsity, SparsePReLU
+from tests.cases import once_but
 
 SHAPE = (None, None, 3)
 
@@ -105,7 +106,7 @@ def trained(builder):
     return model, x
 
 
-@pytest.mark.parametrize("builder", BUILDERS)
+@pytest.mark.parametrize("builder", once_but(BUILDERS, [deferred, Subclassed, transformer]))
 def test_training_and_cloning(builder):
     x, y = data(builder)
     model = builder()

@@ -111,6 +111,7 @@ def test_dense(share):
         assert collapsed.count_params() == (64 - linear) * (16 + 1 + 8) + 16 * 8 + 8
 
 
+@pytest.mark.once
 def test_slopes_between_stay():
     model = keras.Sequential(
         [
@@ -213,6 +214,7 @@ def test_the_gelu_that_approximates(share, tmp_path):
     assert difference(model, loaded, (2, 6)) < 1e-6
 
 
+@pytest.mark.once
 def test_names_that_operations_have_too():
     inputs = x = keras.Input((6,))
     for name, activation in {"where": "gelu", "gelu": "silu", "maximum": "relu"}.items():

@@ -3,6 +3,7 @@
 import contextlib
 
 import keras
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
@@ -10,6 +11,8 @@ from keras import layers
 from keras_nladv import SparsePReLU, collapse, collapse_plan
 
 from .test_collapse import difference, paying_everything, randomized
+
+pytestmark = pytest.mark.once
 
 # TensorFlow on a CPU has neither.
 FIRST_AND_GROUPS = keras.backend.backend() != "tensorflow"

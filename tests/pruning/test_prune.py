@@ -134,6 +134,7 @@ def test_scores_of_ones_own_in_rounds():
     assert (pruned.layers[1].get_weights()[0] != 0).all()
 
 
+@pytest.mark.once
 def test_pruned_weights_stay_pruned(tmp_path):
     """Through training, and after that in another process; with the constraints that there were."""
     model = prune(network(), 0.4)

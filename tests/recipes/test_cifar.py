@@ -102,6 +102,7 @@ def test_events(finished):
     assert all(seen == [0, 1, 2, 3, 4] for seen in found.values())
 
 
+@pytest.mark.once
 def test_a_finished_run_is_not_run_again(finished, npz):
     refused = [
         (f"--dataset {npz} {WHOLE}", "holds a run already"),
@@ -140,10 +141,10 @@ def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, npz, tmp_path
         assert steps(path / events) == steps(undisturbed / events)
 
 
+@pytest.mark.once
 def test_a_loss_that_is_not_finite(npz, tmp_path):
     path = tmp_path / "run"
-    arguments = f"--dataset {npz} --run-dir {path} {SHORT} --learning-rate 1e30"
-    status, _, err = recipe.run_here(arguments)
+    status, _, err = recipe.run(f"--dataset {npz} --run-dir {path} {SHORT} --learning-rate 1e30")
     assert status == 1
     assert "the loss is not finite" in err
     assert "Traceback" not in err

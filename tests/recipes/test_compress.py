@@ -110,6 +110,7 @@ def test_picture(finished):
     assert_is_picture(finished[0] / "pareto.png")
 
 
+@pytest.mark.once
 def test_a_finished_run_is_not_run_again(finished):
     refused = [
         (SHORT, "holds a run already"),

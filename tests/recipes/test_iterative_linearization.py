@@ -71,6 +71,7 @@ def test_events(finished, read_events):
     assert events.Scalars("loss")[-1].value == pytest.approx(row["loss"])
 
 
+@pytest.mark.once
 def test_a_finished_run_is_not_run_again(finished):
     refused = [
         (SHORT, "holds a run already"),

@@ -66,6 +66,7 @@ def test_events(finished, read_events):
     assert [event.step for event in events.Scalars("kernel_distance")] == [0, 1]
 
 
+@pytest.mark.once
 def test_a_finished_run_is_not_run_again(finished):
     refused = [
         (SHORT, "holds a run already"),

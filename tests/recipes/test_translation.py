@@ -89,6 +89,7 @@ def test_events(finished):
     assert texts.SummaryMetadata("translations").plugin_data.plugin_name == "text"
 
 
+@pytest.mark.once
 def test_translate(finished):
     path, _ = finished
     row = (path / "translations.txt").read_text().splitlines()[0]
@@ -101,6 +102,7 @@ def test_translate(finished):
     assert "40 are what the run was trained on" in err
 
 
+@pytest.mark.once
 def test_a_finished_run_is_not_run_again(finished, folder):
     path, _ = finished
     recipe.assert_does_not_run_again(

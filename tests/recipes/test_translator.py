@@ -71,6 +71,7 @@ def test_decoding_equals_step_by_step(beam):
     assert_decoded_right(model, model, beam)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("beam", [once(1), 3])
 def test_what_is_collapsed_decodes_to_the_same(beam, tmp_path):
     model = small()
@@ -95,6 +96,7 @@ def test_what_is_decoded_follows_the_weights():
     assert (before != after).any()
 
 
+@pytest.mark.once
 def test_padding_and_what_follows_do_not_matter():
     model = small()
     target = np.array([[2, 4, 5, 6], [2, 7, 8, 9], [2, 10, 11, 12]])

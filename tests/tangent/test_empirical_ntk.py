@@ -398,6 +398,7 @@ def test_lora():
     assert sorted(paths(model, x)) == ["lora_kernel_a", "lora_kernel_b"]
 
 
+@pytest.mark.once
 def test_chosen_variables():
     model, x = example("normalization", 2)
     conv, norm = model.layers[:2]

@@ -93,6 +93,7 @@ def test_synflow_is_conserved():
     np.testing.assert_allclose(sums, sums[0], rtol=1e-4)
 
 
+@pytest.mark.once
 def test_synflow_leaves_paths_where_magnitudes_leave_none():
     model = perceptron((200, 200, 3))
     pruned = prune(model, 0.002, tangent.synflow, scope="global", rounds=100)
