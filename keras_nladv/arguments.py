@@ -1,5 +1,7 @@
 import math
 import numbers
+import os
+import re
 
 
 def integer(name, value, least):
@@ -32,3 +34,22 @@ def number(name, value, wanted, within):
     if not valid or not (math.isfinite(value) and within(value)):
         raise ValueError(f"`{name}` must be {wanted}. Received: {name}={value!r}")
     return float(value)
+
+
+def directory(name, value):
+    """`value`, the path of a directory that is there or can be made, as a string.
+
+    Raises:
+        ValueError: If it is no path, or one of another machine, as `gs://bucket/run`.
+    """
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise ValueError(f"`{name}` must be the path of a directory. Received: {name}={value!r}")
+    path = os.fspath(value)
+    # Also as `pathlib.Path` leaves it, with one slash. A single letter is a drive of Windows.
+    if isinstance(path, str) and re.match(r"[a-z][a-z0-9+.-]+:/", path, re.IGNORECASE):
+        raise ValueError(
+            f"`{name}` must be a directory of this machine: files there grow while training runs, "
+            "which object stores do not know. Mount the store as a directory, or copy what was "
+            f"written when training has ended. Received: {name}={path!r}"
+        )
+    return path

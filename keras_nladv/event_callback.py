@@ -1,39 +1,35 @@
 import contextlib
 import numbers
-import os
 import warnings
 from typing import Any
 
 import keras
+
+from keras_nladv.arguments import directory
 
 
 class EventCallback(keras.callbacks.Callback):
     """A callback that can write events for TensorBoard, once an epoch.
 
     Args:
-        log_dir: `None`, or the path of a directory.
+        log_dir: `None`, or the path of a directory of this machine.
 
     Attributes:
         log_dir: `None`, or the path as a string.
 
     Raises:
         ImportError: If `log_dir` is given and TensorBoard is not installed.
-        ValueError: If `log_dir` is no path.
+        ValueError: If `log_dir` is no path, or an address as `gs://bucket/run`.
     """
 
     def __init__(self, log_dir=None):
         super().__init__()
         self.log_dir = None
         if log_dir is not None:
-            if not isinstance(log_dir, (str, os.PathLike)) or not os.fspath(log_dir):
-                raise ValueError(
-                    "`log_dir` must be `None` or the path of a directory. Received: "
-                    f"log_dir={log_dir!r}"
-                )
+            self.log_dir = directory("log_dir", log_dir)
             # What this needs is not installed with every keras_nladv.
             from keras_nladv.event_writer import EventWriter
 
-            self.log_dir = os.fspath(log_dir)
             self._EventWriter = EventWriter
         self._writer: Any = None
 
@@ -52,9 +48,10 @@ class EventCallback(keras.callbacks.Callback):
         self._close()
 
     def _close(self):
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with self.warning_of_errors():
+                writer.close()
 
     @property
     def is_writing(self):
@@ -66,11 +63,13 @@ class EventCallback(keras.callbacks.Callback):
 
         Args:
             epoch: Integer.
-            logs: Dict, the logs of the epoch.
+            logs: Dict, the logs of the epoch. A number is what Python, NumPy or the backend has for
+                one: an array, a tensor or a variable that holds one value is a number, too.
             histograms: Dict from tags to arrays.
             images: Dict from tags to `PIL.Image.Image`s.
         """
-        scalars = {tag: value for tag, value in logs.items() if isinstance(value, numbers.Real)}
+        scalars = {tag: _number(value) for tag, value in logs.items()}
+        scalars = {tag: value for tag, value in scalars.items() if value is not None}
         with self.warning_of_errors():
             self._writer.write(epoch, scalars, histograms, images)
 
@@ -80,9 +79,26 @@ class EventCallback(keras.callbacks.Callback):
         try:
             yield
         except OSError as error:
-            self._close()
+            writer, self._writer = self._writer, None
+            if writer is not None:
+                # It may fail once more: what was not written is written when a file is closed.
+                with contextlib.suppress(OSError):
+                    writer.close()
             warnings.warn(
                 f"`{type(self).__name__}` cannot write to log_dir={self.log_dir!r}: {error}. "
                 "Training goes on without events for TensorBoard.",
                 stacklevel=2,
             )
+
+
+def _number(value):
+    """A log as a float, `None` if it is no number."""
+    try:
+        if isinstance(value, numbers.Real):
+            return float(value)
+        array = keras.ops.convert_to_numpy(value)
+        # Others can be converted, too, and mean no number: text, dates, `None`.
+        one = array.size == 1 and array.dtype.kind in "biufV"
+        return float(array.astype("float64").item()) if one else None
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        return None

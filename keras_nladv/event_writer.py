@@ -1,3 +1,4 @@
+import errno
 import io
 import os
 import socket
@@ -22,6 +23,8 @@ except ImportError as error:
         "`pip install 'keras-nladv[tensorboard]'`."
     ) from error
 
+from keras_nladv.arguments import directory
+
 BUCKETS = 20
 
 
@@ -40,7 +43,8 @@ class EventWriter:
             superseded: it belongs to a run that was interrupted.
 
     Raises:
-        OSError: Like every method, if the file cannot be written.
+        OSError: Like every method, if the file cannot be written, or is not there any more.
+        ValueError: If `log_dir` is no path, or an address as `gs://bucket/run`.
     """
 
     # Those that have been started since one was last written to.
@@ -56,13 +60,13 @@ class EventWriter:
         return writer
 
     def __init__(self, log_dir, step):
-        os.makedirs(log_dir, exist_ok=True)
+        os.makedirs(directory("log_dir", log_dir), exist_ok=True)
         self._users, self._step, self._tags = 0, step, set()
         # TensorBoard reads the files of a directory in the order of their names.
         name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
-        # Without a buffer nothing is lost with a killed process, and errors come at once. There is
-        # no `with`, as the check wants it: the file stays open as long as this object.
-        self._file = open(os.path.join(log_dir, name), "xb", buffering=0)  # noqa: SIM115
+        self._path = os.path.join(os.path.abspath(log_dir), name)
+        # There is no `with`, as the check wants it: the file stays open as long as this object.
+        self._file = open(self._path, "xb")  # noqa: SIM115
         self._records = RecordWriter(self._file)
         self._write(file_version="brain.Event:2")
         self._write(step=step, session_log=SessionLog(status=SessionLog.START))
@@ -128,7 +132,12 @@ class EventWriter:
             self._file.close()
 
     def _write(self, **fields):
+        # What is written to a file that was removed is lost without an error.
+        if not os.path.exists(self._path):
+            raise FileNotFoundError(errno.ENOENT, "The file was removed", self._path)
         self._records.write(Event(wall_time=time.time(), **fields).SerializeToString())
+        # Nothing is lost with a killed process, and errors come at once.
+        self._file.flush()
 
 
 def _histogram(values):

@@ -158,9 +158,20 @@ class NTKCallback(EventCallback):
                 stacklevel=2,
             )
             return self._last
-        with np.load(self._path) as saved:
-            start, inputs = saved["kernel"], saved["inputs"]
-        if str(inputs) != self._inputs or start.shape != self._last.shape:
+        try:
+            with np.load(self._path) as saved:
+                start, inputs = saved["kernel"], saved["inputs"]
+        # What NumPy raises of files that are damaged is of many kinds.
+        except Exception as error:
+            raise ValueError(
+                f"`log_dir` must be new, or that of another training. Received: "
+                f"log_dir={self.log_dir!r}, whose {START} cannot be read ({error})"
+            ) from error
+        if (
+            str(inputs) != self._inputs
+            or start.shape != self._last.shape
+            or not np.issubdtype(start.dtype, np.floating)
+        ):
             raise ValueError(
                 "`log_dir` must be new, or that of a training with the same `x`, outputs and "
                 f"`trace`. Received: log_dir={self.log_dir!r}, of another one"

@@ -241,6 +241,18 @@ def test_start_of_something_else(changed, tmp_path):
     fit(make_model(), callback, epochs=1)
 
 
+@pytest.mark.parametrize("how", ["text", "other arrays", "objects"])
+def test_start_that_is_damaged(how, tmp_path):
+    file = tmp_path / "ntk_start.npz"
+    if how == "text":
+        file.write_text("nothing of numpy")
+    else:
+        np.savez(file, kernel=np.array([None]), **({} if how == "other arrays" else {"inputs": 1}))
+    callback = NTKCallback(X[:5], log_dir=tmp_path)
+    with pytest.raises(ValueError, match=r"`log_dir` must be new, .* ntk_start.npz cannot be read"):
+        fit(make_model(), callback, initial_epoch=1, epochs=2)
+
+
 def test_log_dir_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("in the way")
     callback = NTKCallback(X[:5], log_dir=tmp_path / "file" / "logs")
