@@ -112,6 +112,12 @@ def _carry_out(surgeon, plan):
         )
     for names in plan.taken:
         by_name = {candidate.name: candidate for candidate in surgeon.candidates()}
+        unknown = [name for name in names if name not in by_name]
+        if unknown:
+            raise ValueError(
+                "`plan` must merge what can be merged in this model. Received: "
+                f"{unknown[0]!r}. Make it anew with `collapse_plan(model)`."
+            )
         surgeon.carry_out([by_name[name] for name in names])
 
 

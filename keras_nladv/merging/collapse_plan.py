@@ -17,6 +17,17 @@ COLUMNS = {
     "outcome": "",
     "reason": "why",
 }
+# What the columns of a plan in a file may hold.
+TYPES: dict[str, tuple[type, ...]] = {
+    "round": (int,),
+    "name": (str,),
+    "macs_before": (int, type(None)),
+    "macs_after": (int, type(None)),
+    "ms_before": (int, float, type(None)),
+    "ms_after": (int, float, type(None)),
+    "outcome": (str,),
+    "reason": (str,),
+}
 
 
 class CollapsePlan:
@@ -60,7 +71,7 @@ class CollapsePlan:
             "fingerprint": self.fingerprint,
             "rows": self.rows,
         }
-        Path(path).write_text(json.dumps(content, indent=1) + "\n")
+        Path(path).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> "CollapsePlan":
@@ -70,10 +81,13 @@ class CollapsePlan:
             ValueError: If the file holds no plan, or one of another version of this library.
         """
         try:
-            content = json.loads(Path(path).read_text())
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
             version = content["version"]
             plan = cls(content["rows"], content["fingerprint"], content["cost"])
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+            if version == VERSION:
+                plan._check()
+        # Numbers of thousands of digits are a `ValueError`, too.
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(
                 f"`path` must be a JSON file that `CollapsePlan.save` wrote. Received: {path}, "
                 f"which is not: {type(error).__name__}: {error}"
@@ -81,9 +95,24 @@ class CollapsePlan:
         if version != VERSION:
             raise ValueError(
                 f"`path` must hold a plan of version {VERSION}. Received: {path} of version "
-                f"{version}. Make it anew with `collapse_plan`."
+                f"{version!r:.40}. Make it anew with `collapse_plan`."
             )
         return plan
+
+    def _check(self):
+        """Raises a `TypeError` or `KeyError` that names what is not as in a plan."""
+        if type(self.rows) is not list:
+            raise TypeError(f"rows must be a list, not {self.rows!r:.40}")
+        checked = [("fingerprint", self.fingerprint, (str,)), ("cost", self.cost, (str,))]
+        for number, row in enumerate(self.rows):
+            checked += [(f"rows[{number}].{key}", row[key], TYPES[key]) for key in TYPES]
+        for key, value, types in checked:
+            valid = type(value) in types
+            if key.endswith(".round"):
+                # Every round has a row.
+                valid = valid and 1 <= value <= len(self.rows)
+            if not valid:
+                raise TypeError(f"{key} must not be {value!r:.40}")
 
     def __str__(self) -> str:
         rows = [

@@ -1,4 +1,6 @@
 import contextlib
+import json
+import re
 import subprocess
 import sys
 
@@ -528,6 +530,43 @@ def test_plans_are_saved_and_belong_to_a_model(tmp_path):
     )
     with pytest.raises(ValueError, match=r"of version 0\. Make it anew"):
         CollapsePlan.load(tmp_path / "plan.json")
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (b"[" * 100_000, "RecursionError"),
+        (b'{"version": ' + b"9" * 5000 + b"}", "5000 digits"),
+        (b'{"version": "\xff"}', "UnicodeDecodeError"),
+        ([], "TypeError"),
+        ({"rows": {}}, r"rows must be a list, not \{\}"),
+        ({"rows": [3]}, "TypeError"),
+        ({"rows": [{}]}, "KeyError: 'round'"),
+        ({"round": 10**9}, r"rows\[0\]\.round must not be 1000000000"),
+        ({"round": True}, r"rows\[0\]\.round must not be True"),
+        ({"name": [1]}, r"rows\[0\]\.name must not be \[1\]"),
+        ({"macs_after": "many"}, r"rows\[0\]\.macs_after must not be 'many'"),
+        ({"cost": ["time"]}, "cost must not be"),
+        ({"fingerprint": None}, "fingerprint must not be None"),
+    ],
+)
+def test_plans_that_are_nonsense(change, message, tmp_path):
+    row = {"round": 1, "name": "a", "outcome": "taken", "reason": ""}
+    row |= dict.fromkeys(("macs_before", "macs_after", "ms_before", "ms_after"))
+    content = {"version": 1, "rows": [row], "fingerprint": "", "cost": "macs"}
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps(content))
+    assert CollapsePlan.load(file).taken == [["a"]]
+    if isinstance(change, dict):
+        row |= {key: value for key, value in change.items() if key in row}
+        content |= {key: value for key, value in change.items() if key in content}
+        change = content
+    file.write_bytes(change if isinstance(change, bytes) else json.dumps(change).encode())
+    with pytest.raises(ValueError, match=r"`CollapsePlan\.save` wrote") as error:
+        CollapsePlan.load(file)
+    assert re.search(message, str(error.value))
+    assert str(file) in str(error.value)
 
 
 @pytest.mark.once
