@@ -13,22 +13,25 @@ the final network model.keras, TensorBoard's events in tensorboard/, and what `-
 
 import dataclasses
 import os
-import time
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 from common.config import (
+    Amount,
     Count,
     LinearizationConfig,
+    Natural,
     Number,
-    plain_errors,
+    Positive,
+    begin,
     read_config,
-    require,
-    show_errors_plainly,
     show_if_finished,
 )
+from common.errors import show_errors_plainly
 from common.images import load
+from common.networks import Network
+from pydantic import Field
 
 
 @dataclasses.dataclass
@@ -44,30 +47,30 @@ class Config(LinearizationConfig):
     # else the digits.
     dataset: str = "auto"
     # Number of images to train on, drawn at random, always the same. Default: all.
-    train_images: Count = None
+    train_images: Annotated[Count, Field(ge=1)] = None
     # The mean over so many by so many pixels makes one.
-    shrink: int = 1
+    shrink: Positive = 1
     # resnet20, resnet32, resnet56, resnet110, or another depth 6n + 2; plain20, or any depth: the
     # same without shortcuts; mobilenet: a small network of inverted residuals.
-    model: str = "resnet20"
+    model: Network = "resnet20"
     # Factor of all numbers of channels.
-    width: float = 1.0
+    width: Amount = 1.0
     # Number of epochs, before and after the start of linearization. Default: 100; 25 for small
     # data.
-    epochs: Count = None
+    epochs: Annotated[Count, Field(ge=1)] = None
     # The pressure, omega. Default: 0.0015; 0.015 for small data.
     strength: Number = None
     # Number of images in a step. Default: 128; 64 for small data.
-    batch_size: Count = None
+    batch_size: Annotated[Count, Field(ge=1)] = None
     # sgd has Nesterov momentum 0.9 and weight decay 5e-4, adamw weight decay 0.05.
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     # The highest learning rate: it falls to 0 on a cosine until linearization starts, and again
     # from there to the end. Default: 0.1 for sgd, else 0.001.
     learning_rate: Number = None
     # Number of test images on which dead and always-on units are counted after each epoch.
-    watch_images: int = 0
+    watch_images: Natural = 0
     # Number of test images whose tangent kernel is followed; it has (images * classes)^2 entries.
-    kernel_images: int = 0
+    kernel_images: Natural = 0
     # Shift the images at random, and mirror those of cifar10, cifar100 and fashion_mnist.
     augment: Annotated[bool, tyro.conf.arg(help_behavior_hint="(default: --augment)")] = True
     # Why `dataset` is not what was asked for.
@@ -85,7 +88,7 @@ show_errors_plainly()
 config = read_config(Config)
 show_if_finished(config)
 
-data = load(config.dataset)
+data = load(config.dataset, config.check)
 if data.note:
     config.dataset, config.dataset_note = data.name, data.note
 data = data.reduced(config.train_images, config.shrink)
@@ -100,12 +103,8 @@ if config.batch_size is None:
     config.batch_size = 64 if small else 128
 if config.learning_rate is None:
     config.learning_rate = 0.1 if config.optimizer == "sgd" else 0.001
-if config.run_dir is None:
-    config.run_dir = time.strftime("runs/cifar-%Y%m%d-%H%M%S")
-require(config, seed=0, epochs=1, start_epoch=0, ramp_epochs=0, batch_size=1)
-require(config, width=0, strength=0, learning_rate=0, watch_images=0, kernel_images=0)
-require(config, target_path_length=0, target_nonlinear_units=0)
 data.require_batches(batch_size=config.batch_size)
+begin(config, "cifar")
 
 import keras
 from common.batches import Batches
@@ -125,8 +124,7 @@ from common.training import (
 from keras_nladv import PathLengthCallback, core_image, tangent
 
 keras.utils.set_random_seed(config.seed)
-with plain_errors("--precision"):
-    keras.config.set_dtype_policy(config.precision)
+keras.config.set_dtype_policy(config.precision)
 
 # ---- The network.
 

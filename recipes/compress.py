@@ -22,19 +22,21 @@ from typing import Annotated, Literal
 
 import tyro
 from common.config import (
+    Amount,
     Count,
+    ImagesConfig,
     Number,
-    RecipeError,
-    RunConfig,
     Text,
+    begin,
     not_installed,
-    plain_errors,
+    once,
     read_config,
-    require,
-    show_errors_plainly,
     show_if_finished,
 )
+from common.errors import RecipeError, plain_errors, show_errors_plainly
 from common.images import load
+from common.networks import Network
+from pydantic import AfterValidator, Field
 
 METHODS = ("ours", "layer", "random", "entropy", "l1")
 # The packages that Keras exports with.
@@ -48,52 +50,47 @@ EXPORTERS = {
 
 
 @dataclasses.dataclass
-class Config(RunConfig):
+class Config(ImagesConfig):
     """Press a trained network to budgets of nonlinearity, and make it smaller and faster.
 
     Small data sets are those with less than 10,000 images to train on. config.json in the run
     directory holds every option as it was used.
     """
 
-    # cifar10, cifar100, fashion_mnist, mnist, digits (of scikit-learn, no download), or the path of
-    # an .npz file with x_train, y_train, x_test and y_test.
-    dataset: str = "digits"
-    # Number of images to train on, drawn at random, always the same. Default: all.
-    train_images: Count = None
-    # The mean over so many by so many pixels makes one.
-    shrink: int = 1
     # mobilenet: a small network of inverted residuals; resnet8, resnet20, or another depth 6n + 2;
     # plain8, ...: the same without shortcuts.
-    model: str = "mobilenet"
+    model: Network = "mobilenet"
     # Factor of all numbers of channels. Default: 1; 0.25 for small data.
     width: Number = None
     # A classifier that is trained already, a .keras file, in place of --model.
     model_file: Text = None
     # Shares of what the original has, at least 0 and less than 1.
-    budgets: list[float] = dataclasses.field(default_factory=lambda: [0.5, 0.25, 0.1])
+    budgets: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], AfterValidator(once)] = (
+        dataclasses.field(default_factory=lambda: [0.5, 0.25, 0.1])
+    )
     # What the budgets are shares of: the units that are nonlinear, the average path length, or the
     # nonlinear operations for one image.
     budget_kind: Literal["nonlinear_units", "path_length", "operations"] = "nonlinear_units"
     # ours: channels, pressed by the power 0.5; layer: whole layers, pressed alike; random: channels
     # made linear at random; entropy: whole layers made linear, first those whose units are nearly
     # always on or nearly always off; l1: channels, pressed by the power 1; or all.
-    methods: Annotated[list[str], tyro.conf.arg(metavar="METHOD...")] = dataclasses.field(
-        default_factory=lambda: ["ours", "random"]
-    )
+    methods: Annotated[
+        list[Literal["ours", "layer", "random", "entropy", "l1", "all"]], AfterValidator(once)
+    ] = dataclasses.field(default_factory=lambda: ["ours", "random"])
     # Number of epochs that the original is trained. Default: 100; 20 for small data.
-    epochs: Count = None
+    epochs: Annotated[Count, Field(ge=1)] = None
     # Number of epochs in which the pressure grows to --strength; it stops when the budget is met.
     # Default: 40; 8 for small data.
-    press_epochs: Count = None
+    press_epochs: Annotated[Count, Field(ge=1)] = None
     # Number of epochs after these. Default: 30; 6 for small data.
     finetune_epochs: Count = None
     # The highest pressure, omega. Default: 0.005; 0.05 for small data.
     strength: Number = None
     # Number of images in a step. Default: 128; 64 for small data.
-    batch_size: Count = None
+    batch_size: Annotated[Count, Field(ge=1)] = None
     # The highest learning rate. It falls to 0 on a cosine, in training and again in each
     # compression.
-    learning_rate: float = 0.1
+    learning_rate: Amount = 0.1
     # What decides of a merge: measured time, or the number of multiplications.
     cost: Literal["time", "macs"] = "time"
     # Another format for the collapsed networks.
@@ -103,10 +100,9 @@ class Config(RunConfig):
     ] = None
 
     def __post_init__(self):
+        super().__post_init__()
         if self.methods == ["all"]:
             self.methods = list(METHODS)
-        if self.dataset.endswith(".npz"):
-            self.dataset = os.path.abspath(self.dataset)
         if self.model_file is not None:
             self.model_file = os.path.abspath(self.model_file)
 
@@ -133,18 +129,10 @@ show_errors_plainly()
 config = read_config(Config)
 show_if_finished(config)
 
-for method in config.methods:
-    if method not in METHODS:
-        raise RecipeError(
-            f"--methods must be some of {', '.join(METHODS)}, or all. Received: {method!r}"
-        )
-if not all(0 <= budget < 1 for budget in config.budgets):
-    raise RecipeError(f"--budgets must be at least 0 and less than 1. Received: {config.budgets}")
-for name, values in {"method": config.methods, "budget": config.budgets}.items():
-    if not values or len(set(values)) < len(values):
-        raise RecipeError(f"--{name}s must name each {name} once. Received: {values}")
+if "all" in config.methods:
+    raise RecipeError(f"--methods all stands by itself. Received: {config.methods}")
 
-data = load(config.dataset)
+data = load(config.dataset, config.check)
 if data.note:
     raise RecipeError(f"--dataset: {data.note}")
 data = data.reduced(config.train_images, config.shrink)
@@ -162,13 +150,10 @@ if config.strength is None:
     config.strength = 0.05 if small else 0.005
 if config.batch_size is None:
     config.batch_size = 64 if small else 128
-if config.run_dir is None:
-    config.run_dir = time.strftime("runs/compress-%Y%m%d-%H%M%S")
-require(config, seed=0, epochs=1, press_epochs=1, finetune_epochs=0, batch_size=1)
-require(config, width=0, strength=0, learning_rate=0)
 data.require_batches(batch_size=config.batch_size)
-if config.model_file is not None and not Path(config.model_file).is_file():
+if config.model_file is not None and not os.path.isfile(config.model_file):
     raise RecipeError(f"--model-file: there is no file {config.model_file!r}.")
+begin(config, "compress")
 
 import keras
 import numpy as np
@@ -193,8 +178,7 @@ from keras_nladv import (
 )
 
 keras.utils.set_random_seed(config.seed)
-with plain_errors("--precision"):
-    keras.config.set_dtype_policy(config.precision)
+keras.config.set_dtype_policy(config.precision)
 
 # ---- The network.
 
@@ -339,7 +323,7 @@ else:
 
 # What is done already is not done again. Each point of the results starts from the same seed, so
 # that it does not matter which these are.
-rows = run.read_points()
+rows = run.read_points("method", "budget")
 done = {(row["method"], row["budget"]) for row in rows}
 if not done:
     rows.append(described("original", None, original, original))

@@ -13,23 +13,32 @@ TensorBoard's events in tensorboard/, and points.json, which `--resume` needs.
 
 import dataclasses
 import math
+import re
 import time
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 from common.config import (
+    Amount,
     Count,
     ImagesConfig,
-    RecipeError,
-    plain_errors,
+    Positive,
+    begin,
+    once,
     read_config,
-    require,
-    require_once,
-    show_errors_plainly,
     show_if_finished,
 )
+from common.errors import show_errors_plainly
 from common.images import load
+from pydantic import AfterValidator, Field
+
+
+def is_period(period: str) -> str:
+    # The number of digits is limited, too.
+    if not re.fullmatch(r"never|[1-9][0-9]{0,8}", period):
+        raise ValueError(f"must be integers of at least 1, or never. Received: {period!r:.60}")
+    return period
 
 
 @dataclasses.dataclass
@@ -41,27 +50,29 @@ class Config(ImagesConfig):
 
     # Numbers of steps between two updates of the features, or never. Default: 1 and never, and
     # those with which there are 100, 30, 10, 4 and 1 updates.
-    periods: Annotated[list[str], tyro.conf.arg(metavar="INT|never...", help_behavior_hint="")] = (
-        dataclasses.field(default_factory=list)
-    )
+    periods: Annotated[
+        list[Annotated[str, AfterValidator(is_period)]],
+        AfterValidator(lambda periods: periods and once(periods)),
+        tyro.conf.arg(metavar="INT|never...", help_behavior_hint=""),
+    ] = dataclasses.field(default_factory=list)
     # Learning rates, each with each period. They are constant.
-    learning_rates: list[float] = dataclasses.field(
-        default_factory=lambda: [0.005, 0.01, 0.02, 0.1]
+    learning_rates: Annotated[list[Annotated[float, Field(gt=0)]], AfterValidator(once)] = (
+        dataclasses.field(default_factory=lambda: [0.005, 0.01, 0.02, 0.1])
     )
     # Number of runs with each period and learning rate, with the seeds from --seed on.
-    repeats: int = 3
+    repeats: Positive = 3
     # Number of epochs of each.
-    epochs: int = 20
+    epochs: Positive = 20
     # Number of images in a step. Default: 128; 64 with less than 10,000 images to train on.
-    batch_size: Count = None
+    batch_size: Annotated[Count, Field(ge=1)] = None
     # Momentum of SGD.
-    momentum: float = 0.0
+    momentum: Annotated[float, Field(ge=0, le=1)] = 0.0
     # Factor of all numbers of channels.
-    width: float = 1.0
+    width: Amount = 1.0
     # Hold the Jacobian only: outputs are those of the network itself, not of its tangent.
-    jacobian_only: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    jacobian_only: bool = False
     # Forget the momentum when features are updated.
-    reset_optimizer: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    reset_optimizer: bool = False
 
 
 # ---- What to do. Nothing is written before all of it is known to be right.
@@ -70,28 +81,16 @@ show_errors_plainly()
 config = read_config(Config)
 show_if_finished(config)
 
-data = load(config.dataset).reduced(config.train_images, config.shrink)
+data = load(config.dataset, config.check).reduced(config.train_images, config.shrink)
 if config.batch_size is None:
     config.batch_size = 64 if len(data.x_train) < 10_000 else 128
-if config.run_dir is None:
-    config.run_dir = time.strftime("runs/iterative-linearization-%Y%m%d-%H%M%S")
-require(config, seed=0, repeats=1, epochs=1, batch_size=1, momentum=0, width=0)
 data.require_batches(batch_size=config.batch_size)
 steps = config.epochs * (len(data.x_train) // config.batch_size)
 if not config.periods:
     # None but 1 ends with the last step, where the tangent would be given up for the network.
     spread = {steps // (updates + 1) + 1 for updates in (100, 30, 10, 4, 1)}
     config.periods = [*map(str, sorted({1, *spread})), "never"]
-for period in config.periods:
-    if period != "never" and not (period.isdecimal() and int(period) > 0):
-        raise RecipeError(
-            f"--periods must be integers of at least 1, or never. Received: {config.periods}"
-        )
-if not config.learning_rates or not all(0 < rate < math.inf for rate in config.learning_rates):
-    raise RecipeError(
-        f"--learning-rates must be finite and above 0. Received: {config.learning_rates}"
-    )
-require_once(config, "periods", "learning_rates")
+begin(config, "iterative-linearization")
 
 import keras
 import numpy as np
@@ -107,8 +106,7 @@ from tqdm import tqdm
 from keras_nladv.event_log import EventLog
 from keras_nladv.tangent import IterativeLinearization
 
-with plain_errors("--precision"):
-    keras.config.set_dtype_policy(config.precision)
+keras.config.set_dtype_policy(config.precision)
 
 # ---- The network.
 
@@ -147,7 +145,7 @@ print(
 x_test = data.x_test.astype("float32")
 start = time.perf_counter()
 # What is done already is not done again.
-rows = run.read_points()
+rows = run.read_points("period", "learning_rate", "seed")
 done = {(row["period"], row["learning_rate"], row["seed"]) for row in rows}
 seeds = range(config.seed, config.seed + config.repeats)
 bar = tqdm(

@@ -12,24 +12,23 @@ TensorBoard's events in tensorboard/, and points.json, which `--resume` needs.
 
 import dataclasses
 import functools
-import math
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from common.config import (
     Count,
     ImagesConfig,
     Number,
-    RecipeError,
-    plain_errors,
+    Positive,
+    begin,
+    once,
     read_config,
-    require,
-    require_once,
-    show_errors_plainly,
     show_if_finished,
 )
+from common.errors import plain_errors, show_errors_plainly
 from common.images import load
+from pydantic import AfterValidator, Field
 
 METHODS = ("dense", "transfer", "magnitude", "random", "snip", "synflow")
 Method = Literal["dense", "transfer", "magnitude", "random", "snip", "synflow"]
@@ -45,23 +44,27 @@ class Config(ImagesConfig):
     # mlp (784-300-100-10), lenet (LeNet-5-Caffe), conv4 (four convolutions), or resnet20.
     network: Literal["mlp", "lenet", "conv4", "resnet20"] = "mlp"
     # Shares of the weights that are kept.
-    densities: list[float] = dataclasses.field(default_factory=lambda: [0.03])
+    densities: Annotated[list[Annotated[float, Field(gt=0, le=1)]], AfterValidator(once)] = (
+        dataclasses.field(default_factory=lambda: [0.03])
+    )
     # What is compared.
-    methods: list[Method] = dataclasses.field(default_factory=lambda: [*METHODS])
+    methods: Annotated[list[Method], AfterValidator(once)] = dataclasses.field(
+        default_factory=lambda: [*METHODS]
+    )
     # Whether each kernel keeps its share, or all are pooled.
     scope: Literal["layer", "global"] = "layer"
     # Number of runs of each, with the seeds from --seed on.
-    repeats: int = 3
+    repeats: Positive = 3
     # How the kernels are compared.
     estimator: Literal["exact", "stochastic"] = "stochastic"
     # Epochs of transfer. Default: 20, as published; 80 with less than 10,000 images to train on.
-    transfer_epochs: Count = None
+    transfer_epochs: Annotated[Count, Field(ge=1)] = None
     # Number of images in an iteration of transfer. Default: 64, as published; 32 with less than
     # 10,000 images to train on.
-    transfer_batch_size: Count = None
+    transfer_batch_size: Annotated[Count, Field(ge=2)] = None
     # Learning rate of transfer. Default: 0.0005, as published; with less than 10,000 images to
     # train on 0.01, which falls to 0 as a cosine.
-    transfer_rate: Number = None
+    transfer_rate: Annotated[Number, Field(gt=0)] = None
     # Factor of the kernels' distance. Default: 0.001, as published; 0.003 with less than 10,000
     # images to train on.
     ntk_strength: Number = None
@@ -70,14 +73,14 @@ class Config(ImagesConfig):
     l2: Number = None
     # Number of iterations between new masks. Default: 100, as published; 25 with less than 10,000
     # images to train on.
-    mask_every: Count = None
+    mask_every: Annotated[Count, Field(ge=1)] = None
     # Epochs of training. Default: 50, as published; 30 with less than 10,000 images to train on.
-    epochs: Count = None
+    epochs: Annotated[Count, Field(ge=1)] = None
     # Number of images in a step of training.
-    batch_size: int = 64
+    batch_size: Positive = 64
     # Learning rate of training. Default: 0.001, as published; 0.003 with less than 10,000 images to
     # train on.
-    learning_rate: Number = None
+    learning_rate: Annotated[Number, Field(gt=0)] = None
 
 
 # ---- What to do. Nothing is written before all of it is known to be right.
@@ -86,7 +89,7 @@ show_errors_plainly()
 config = read_config(Config)
 show_if_finished(config)
 
-data = load(config.dataset).reduced(config.train_images, config.shrink)
+data = load(config.dataset, config.check).reduced(config.train_images, config.shrink)
 few = len(data.x_train) < 10_000
 published = {
     "transfer_epochs": (20, 80),
@@ -101,30 +104,8 @@ published = {
 for name, values in published.items():
     if getattr(config, name) is None:
         setattr(config, name, values[few])
-if config.run_dir is None:
-    config.run_dir = time.strftime("runs/neural-tangent-transfer-%Y%m%d-%H%M%S")
-require(
-    config,
-    seed=0,
-    repeats=1,
-    transfer_epochs=1,
-    mask_every=1,
-    epochs=1,
-    batch_size=1,
-    transfer_batch_size=2,
-    ntk_strength=0,
-    l2=0,
-)
 data.require_batches(batch_size=config.batch_size, transfer_batch_size=config.transfer_batch_size)
-for name in ("learning_rate", "transfer_rate"):
-    if not 0 < getattr(config, name) < math.inf:
-        raise RecipeError(
-            f"--{name.replace('_', '-')} must be finite and above 0. Received: "
-            f"{getattr(config, name)}"
-        )
-if not config.densities or not all(0 < density <= 1 for density in config.densities):
-    raise RecipeError(f"--densities must be above 0 and at most 1. Received: {config.densities}")
-require_once(config, "densities", "methods")
+begin(config, "neural-tangent-transfer")
 
 import keras
 import numpy as np
@@ -140,8 +121,7 @@ from keras_nladv import path_length, prune
 from keras_nladv.event_log import EventLog
 from keras_nladv.tangent import NeuralTangentTransfer, snip, synflow
 
-with plain_errors("--precision"):
-    keras.config.set_dtype_policy(config.precision)
+keras.config.set_dtype_policy(config.precision)
 
 # ---- The run.
 
@@ -166,7 +146,7 @@ x_train, x_test = (
 )
 start = time.perf_counter()
 # What is done already is not done again.
-rows = run.read_points()
+rows = run.read_points("method", "density", "seed")
 done = {(row["method"], row["density"], row["seed"]) for row in rows}
 # The dense network has no masks.
 cases = [
@@ -210,7 +190,7 @@ def transferred(model, density, seed, events):
     transfer.compile(keras.optimizers.Adam(rate, epsilon=1e-8))
     held_out = x_test[:64]
     before = transfer.distances(held_out)
-    begin = time.perf_counter()
+    begun = time.perf_counter()
     with plain_errors("--transfer-rate"):
         transfer.fit(
             x_train,
@@ -220,7 +200,7 @@ def transferred(model, density, seed, events):
             callbacks=[advance],
             log_dir=events / "transfer",
         )
-    seconds = time.perf_counter() - begin
+    seconds = time.perf_counter() - begun
     after = transfer.distances(held_out)
     return transfer.student, {
         "transfer_seconds": seconds,

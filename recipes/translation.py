@@ -14,28 +14,30 @@ made of it, collapsed.keras, TensorBoard's events in tensorboard/, and what `--r
 """
 
 import dataclasses
-import json
 import os
-import time
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from common.config import (
+    ANEW,
+    Amount,
     Count,
     LinearizationConfig,
+    Natural,
     Number,
-    RecipeError,
+    Positive,
     Text,
+    begin,
     not_installed,
-    plain_errors,
     read_config,
-    require,
-    show_errors_plainly,
     show_if_finished,
 )
-from common.numbers import make_numbers
+from common.errors import RecipeError, show_errors_plainly
+from common.numbers import make_numbers, require_numbers
 from common.parallel_text import read_parallel
 from common.subwords import Subwords
+from common.values import read_json
+from pydantic import Field, JsonValue
 
 
 @dataclasses.dataclass
@@ -53,41 +55,41 @@ class Config(LinearizationConfig):
     # Language to translate into.
     target: str = "de"
     # Numbers are less than this: the greater, the harder.
-    limit: int = 1_000_000
+    limit: Annotated[int, Field(ge=1, le=10**18)] = 1_000_000
     # Number of sentences of numbers to train on.
-    sentences: int = 20_000
+    sentences: Positive = 20_000
     # Number of layers of the encoder, and of the decoder.
-    layers: int = 2
+    layers: Positive = 2
     # Width of the residual stream.
-    dim: int = 128
+    dim: Positive = 128
     # Number of attention heads.
-    heads: int = 4
+    heads: Positive = 4
     # Number of feed-forward units of a layer.
-    ffn_dim: int = 256
+    ffn_dim: Positive = 256
     # Number of subwords, of both languages together. Default: at most 300 for numbers, else at most
     # 8000; fewer if the text yields no more.
-    vocabulary: Count = None
+    vocabulary: Annotated[Count, Field(ge=5)] = None
     # Sentences of more tokens are not trained on, and translations are not longer. Default: as long
     # as the longest for numbers, else 64.
-    max_length: Count = None
+    max_length: Annotated[Count, Field(ge=2)] = None
     # Share of activations that are dropped in training. Default: 0 for numbers, else 0.1.
-    dropout: Number = None
+    dropout: Annotated[Number, Field(lt=1)] = None
     # Share of each label that is spread over all tokens.
-    label_smoothing: float = 0.1
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     # Number of epochs, before and after the start of linearization.
-    epochs: int = 12
+    epochs: Positive = 12
     # Number of epochs before linearization starts. Default: 3/5 of all.
     start_epoch: Count = None
     # The pressure, omega.
-    strength: float = 0.001
+    strength: Amount = 0.001
     # Number of beams when sentences are translated; with 1 the best token is taken at each step.
-    beam: int = 1
+    beam: Positive = 1
     # Number of sentences in a step.
-    batch_size: int = 64
+    batch_size: Positive = 64
     # The highest learning rate.
-    learning_rate: float = 0.003
+    learning_rate: Amount = 0.003
     # Number of steps in which the learning rate rises.
-    warm_up: int = 200
+    warm_up: Natural = 200
     # How the learning rate falls: on a cosine until linearization starts, and again from there to
     # the end; or with the inverse square root of the step.
     decay: Literal["cosine", "inverse-sqrt"] = "cosine"
@@ -134,28 +136,22 @@ if config.dropout is None:
 if config.start_epoch is None:
     config.start_epoch = config.epochs * 3 // 5
 config.complete(config.epochs)
-if config.run_dir is None:
-    config.run_dir = time.strftime("runs/translation-%Y%m%d-%H%M%S")
-require(config, seed=0, epochs=1, start_epoch=0, ramp_epochs=0, batch_size=1, warm_up=0)
-require(
-    config, sentences=1, layers=1, dim=1, heads=1, ffn_dim=1, beam=1, vocabulary=5, max_length=2
-)
-require(config, strength=0, learning_rate=0, dropout=0, label_smoothing=0)
-require(config, target_path_length=0, target_nonlinear_units=0)
 if config.dim % config.heads:
     raise RecipeError(
         f"--dim must be a multiple of --heads. Received: {config.dim} and {config.heads}"
     )
-for name in ("dropout", "label_smoothing"):
-    if getattr(config, name) >= 1:
-        raise RecipeError(
-            f"--{name.replace('_', '-')} must be less than 1. Received: {getattr(config, name)}"
-        )
 if config.granularity == "element":
     raise RecipeError(
         "--granularity element needs sentences of one length. Choose channel or layer."
     )
 
+if config.translate is None:
+    if numbers:
+        require_numbers(config.source, config.target, config.limit, config.sentences)
+    else:
+        text = read_parallel(config.dataset, config.source, config.target)
+if config.translate is None or config.check:
+    begin(config, "translation")
 subwords_file = Path(config.run_dir, "subwords.model")
 if config.trained and not subwords_file.exists():
     subwords_file = Path(config.trained, "subwords.model")
@@ -164,8 +160,6 @@ if config.translate is None:
         text = make_numbers(
             config.source, config.target, config.limit, config.sentences, seed=config.seed
         )
-    else:
-        text = read_parallel(config.dataset, config.source, config.target)
     if subwords_file.exists():
         subwords = Subwords.load(subwords_file, config.vocabulary)
     else:
@@ -205,8 +199,7 @@ DECODED = 100
 SHOWN = 10
 
 keras.utils.set_random_seed(config.seed)
-with plain_errors("--precision"):
-    keras.config.set_dtype_policy(config.precision)
+keras.config.set_dtype_policy(config.precision)
 
 
 def translated(decoding, sources, batch_size=DECODED):
@@ -349,7 +342,7 @@ model.fit(
 
 after = Nonlinearity(model)
 file = run.path / "before.json"
-old = json.loads(file.read_text()) if file.exists() else None
+old = read_json(dict[str, JsonValue], file, ANEW) if file.exists() else None
 found = translated(decoding, test_sources)
 new = found.scores(references)
 

@@ -1,56 +1,60 @@
 """What every recipe does with its arguments before Keras is imported."""
 
-import contextlib
 import dataclasses
 import importlib.util
 import json
-import math
 import os
+import re
 import sys
-from collections.abc import Iterator
+import time
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypeVar
 
 import tyro
+from pydantic import AfterValidator, ConfigDict, Field, JsonValue
+
+from common.errors import RecipeError
+from common.files import PARTIAL
+from common.run_directory import LOCK, claim
+from common.values import parsed, read_json
 
 BACKENDS = ("tensorflow", "jax", "torch")
+# What to do where files of a run are damaged.
+ANEW = "Start again in a new --run-dir."
 
 
-class RecipeError(ValueError):
-    """What the user can mend, wrong arguments and files first of all."""
-
-
-def show_errors_plainly() -> None:
-    """Shows a `RecipeError` without a traceback, and says what to do after Ctrl-C."""
-
-    def hook(kind, error, traceback):
-        if issubclass(kind, RecipeError):
-            print(f"Error: {error}", file=sys.stderr)
-        elif issubclass(kind, KeyboardInterrupt):
-            print("Interrupted. --resume goes on after what is finished.", file=sys.stderr)
-        else:
-            sys.__excepthook__(kind, error, traceback)
-
-    sys.excepthook = hook
-
-
-@contextlib.contextmanager
-def plain_errors(option: str) -> Iterator[None]:
-    """Takes what Keras says of an option for what it is: the user's to mend."""
-    try:
-        yield
-    except (ValueError, TypeError) as error:
-        raise RecipeError(f"{option}: {error}") from error
-
-
+# The integers of every backend.
+LARGEST = 2**31 - 1
+Natural = Annotated[int, Field(ge=0, le=LARGEST)]
+Positive = Annotated[int, Field(ge=1, le=LARGEST)]
+Amount = Annotated[float, Field(ge=0)]
 # Options whose default is told by their description; `None` would tell nothing.
-Count = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
-Number = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")]
+Count = Annotated[
+    int | None, Field(ge=0, le=LARGEST), tyro.conf.arg(metavar="INT", help_behavior_hint="")
+]
+Number = Annotated[float | None, Field(ge=0), tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")]
 Text = Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="")]
 Backend = Annotated[
     Literal["tensorflow", "jax", "torch"] | None,
     tyro.conf.arg(metavar="{tensorflow,jax,torch}", help_behavior_hint=""),
 ]
+
+
+def once(values: list) -> list:
+    """Raises a `ValueError` if a list is empty, or names something twice."""
+    if not values or len(set(values)) < len(values):
+        raise ValueError(f"must name each value once. Received: {values}")
+    return values
+
+
+def directory(path: str) -> str:
+    """Raises a `ValueError` if this is not the path of a directory of this machine."""
+    if not path or "\0" in path or re.match(r"[a-z][a-z0-9+.-]+:/", path, re.IGNORECASE):
+        raise ValueError(f"must be the path of a directory of this machine. Received: {path!r}")
+    return path
+
+
+Directory = Annotated[str, AfterValidator(directory)]
 
 
 @dataclasses.dataclass
@@ -59,18 +63,22 @@ class RunConfig:
 
     # Backend of Keras. Default: KERAS_BACKEND, or the first of these that is installed.
     backend: Backend = None
-    # Dtype policy of Keras: float32, mixed_float16, mixed_bfloat16, ...
-    precision: str = "float32"
+    # Dtype policy of Keras.
+    precision: Literal[
+        "float32", "float64", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16"
+    ] = "float32"
     # Seed of the weights, of the order of the data and of augmentation.
-    seed: int = 0
+    seed: Natural = 0
     # Directory for everything that is written. Default: runs/ and the time.
-    run_dir: Text = None
+    run_dir: Annotated[Directory | None, tyro.conf.arg(metavar="STR", help_behavior_hint="")] = None
     # Go on with the run in --run-dir, which was stopped or killed. Other options need not be
     # repeated.
-    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    resume: bool = False
     # Read the arguments, say what is wrong with them, and do nothing.
-    check: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    check: bool = False
 
+    # For pydantic.
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
     # What a run does not keep: how it is gone on with.
     momentary: ClassVar[tuple[str, ...]] = ("run_dir", "resume", "check")
 
@@ -136,9 +144,9 @@ class ImagesConfig(RunConfig):
     # an .npz file with x_train, y_train, x_test and y_test.
     dataset: str = "digits"
     # Number of images to train on, drawn at random, always the same. Default: all.
-    train_images: Count = None
+    train_images: Annotated[Count, Field(ge=1)] = None
     # The mean over so many by so many pixels makes one.
-    shrink: int = 1
+    shrink: Positive = 1
 
     def __post_init__(self):
         if self.dataset.endswith(".npz"):
@@ -158,25 +166,49 @@ def read_config(kind: type[Config]) -> Config:
         The configuration. Its backend is known, and is what `import keras` will give.
 
     Raises:
-        RecipeError: If the backend or a package cannot be had, if a run directory holds something
-            else, or if the run that is to be gone on with has another configuration.
-        SystemExit: If the arguments were only to be checked.
+        RecipeError: If values are out of their limits, if the backend or a package cannot be had,
+            if a run directory holds something else, or if the run that is to be gone on with has
+            another configuration.
     """
     config = _read(kind)
     config.backend = choose_backend(config.backend)
     config.require_packages()
+    return config
+
+
+def begin(config: RunConfig, name: str) -> None:
+    """Makes the run directory, which no other process then uses; or ends, if this is a check.
+
+    It comes when all is known to be right, and before Keras is imported.
+
+    Args:
+        config: The configuration.
+        name: That of the recipe.
+
+    Raises:
+        RecipeError: If the directory cannot be made, or if another process uses it.
+        SystemExit: If the arguments were only to be checked.
+    """
     if config.check:
         sys.exit()
-    return config
+    if config.run_dir is None:
+        config.run_dir = time.strftime(f"runs/{name}-%Y%m%d-%H%M%S")
+    claim(Path(config.run_dir), "--run-dir")
+
+
+def _command_line(kind, default=None):
+    config = tyro.cli(kind, default=default)
+    return parsed(kind, json.dumps(vars(config)), options=True)
 
 
 def _read(kind):
     """The configuration, but for the backend."""
-    config = tyro.cli(kind)
+    config = _command_line(kind)
     if config.run_dir is not None:
         path = Path(config.run_dir)
         file = path / "config.json"
-        if file.exists():
+        # Names that the system does not take are said later, when the directory cannot be made.
+        if os.path.exists(file):
             if not config.needs_run:
                 raise RecipeError(
                     f"--run-dir {path} holds a run already. Add --resume to go on with it, or "
@@ -184,8 +216,8 @@ def _read(kind):
                 )
             return _as_in(file, kind, config, kind.momentary)
         # A run that was killed early may have left parts of files.
-        if path.exists() and not (
-            path.is_dir() and all(p.name.startswith("partial-") for p in path.iterdir())
+        if os.path.exists(path) and not (
+            path.is_dir() and all(p.name.startswith((LOCK, PARTIAL)) for p in path.iterdir())
         ):
             raise RecipeError(
                 f"--run-dir {path} is neither empty nor the directory of a run. Choose another."
@@ -197,10 +229,10 @@ def _read(kind):
     trained = getattr(config, "trained", None)
     if trained is not None:
         file = Path(trained, "config.json")
-        if not file.exists():
+        if not os.path.exists(file):
             raise RecipeError(f"--trained needs the directory of a run. {trained} holds none.")
         config = _as_in(file, kind, config, (*kind.momentary, *kind.later))
-        if not (file.parent / checkpoint_file(config.start_epoch)).exists():
+        if not (file.parent / checkpoint_file(config.start_epoch or 0)).exists():
             raise RecipeError(
                 f"--trained {trained} holds no network to start from: it has not gone through the "
                 f"{config.start_epoch} epochs before its linearization."
@@ -215,38 +247,10 @@ def checkpoint_file(epochs: int) -> str:
 
 def show_if_finished(config: RunConfig) -> None:
     """Prints the report of a run that is to be resumed but has ended, and exits."""
-    if config.resume and Path(config.run_dir, "summary.json").exists():
-        print(f"The run is finished already.\n\n{Path(config.run_dir, 'report.txt').read_text()}")
+    if config.resume and not config.check and Path(config.run_dir, "summary.json").exists():
+        report = Path(config.run_dir, "report.txt").read_text(encoding="utf-8", errors="replace")
+        print(f"The run is finished already.\n\n{report}")
         sys.exit()
-
-
-def require(config: RunConfig, **least: float) -> None:
-    """Checks numbers of the configuration; those that are `None` are right.
-
-    Args:
-        config: The configuration.
-        **least: The least value that each of them may have.
-
-    Raises:
-        RecipeError: If one is less, NaN or infinite.
-    """
-    for name, smallest in least.items():
-        value = getattr(config, name)
-        if value is not None and not smallest <= value < math.inf:
-            raise RecipeError(
-                f"--{name.replace('_', '-')} must be a finite number of at least {smallest}. "
-                f"Received: {value}"
-            )
-
-
-def require_once(config: RunConfig, *names: str) -> None:
-    """Raises a `RecipeError` if one of these lists is empty, or names something twice."""
-    for name in names:
-        values = getattr(config, name)
-        if not values or len(set(values)) < len(values):
-            raise RecipeError(
-                f"--{name.replace('_', '-')} must name each value once. Received: {values}"
-            )
 
 
 def _as_in(file, kind, config, free):
@@ -255,18 +259,12 @@ def _as_in(file, kind, config, free):
     Options that are `free` may differ from it.
     """
     fields = {field.name for field in dataclasses.fields(kind)}
-    try:
-        stored = json.loads(file.read_text())
-    except ValueError as error:
-        raise RecipeError(
-            f"`{file}` is damaged: {error}. Start again in a new --run-dir."
-        ) from error
-    if not isinstance(stored, dict) or stored.keys() | {*kind.momentary} != fields:
-        raise RecipeError(
-            f"`{file}` is that of another recipe or version. Start again in a new --run-dir."
-        )
-    stored |= {name: getattr(config, name) for name in free} | {"resume": False}
-    config = tyro.cli(kind, default=kind(**stored))
+    stored = read_json(dict[str, JsonValue], file, ANEW)
+    if stored.keys() | {*kind.momentary} != fields:
+        raise RecipeError(f"`{file}` is that of another recipe or version. {ANEW}")
+    stored = vars(parsed(kind, json.dumps(stored), f"`{file}` is damaged: "))
+    stored |= {name: getattr(config, name) for name in free}
+    config = _command_line(kind, default=kind(**stored))
     differing = []
     for name, value in stored.items():
         given = getattr(config, name)

@@ -2,12 +2,11 @@
 plain ReLUs."""
 
 import functools
-import re
 
 import keras
 from keras import layers
 
-from common.config import RecipeError
+from common.networks import family
 from keras_nladv import NonlinearitySparsity, SparsePReLU
 
 # The layers that every network here is made of.
@@ -37,21 +36,9 @@ def convnet(name, input_shape, classes, width=1.0, granularity="channel", mean=0
         variance: Variance of the images, per channel.
 
     Raises:
-        RecipeError: If the name is unknown.
+        ValueError: If the name is unknown.
     """
-    named = re.fullmatch(r"(resnet|plain)(\d+)", name)
-    depth = int(named[2]) if named else 0
-    family = named[1] if named else name
-    fitting = {
-        "resnet": depth >= 8 and depth % 6 == 2,
-        "plain": depth >= 2,
-        "mobilenet": not named,
-    }
-    if not fitting.get(family):
-        raise RecipeError(
-            "--model must be mobilenet, resnet followed by the depth 6n + 2, or plain followed by "
-            f"a depth: resnet8, resnet20, resnet56, plain5, plain20, ... Received: {name!r}"
-        )
+    kind, depth = family(name)
 
     def activation(name, base="relu"):
         if granularity is None:
@@ -66,9 +53,9 @@ def convnet(name, input_shape, classes, width=1.0, granularity="channel", mean=0
     inputs = keras.Input(input_shape)
     # In float32: images may have any range.
     x = layers.Normalization(mean=mean, variance=variance, dtype="float32")(inputs)
-    if family == "resnet":
+    if kind == "resnet":
         x = _resnet(x, (depth - 2) // 6, width, activation)
-    elif family == "plain":
+    elif kind == "plain":
         x = _plain(x, depth - 2, width, activation)
     else:
         x = _mobilenet(x, width, functools.partial(activation, base="relu6"))

@@ -7,7 +7,7 @@ from babel import localedata
 from babel.dates import format_date
 from num2words import CONVERTER_CLASSES, num2words
 
-from common.config import RecipeError
+from common.errors import RecipeError
 from common.parallel_text import ParallelText
 
 # The days that can be drawn, as ordinals.
@@ -44,27 +44,9 @@ def make_numbers(
     Raises:
         RecipeError: If a language is unknown, or if there are too few numbers or days.
     """
-    if source == target:
-        raise RecipeError(f"--source and --target must differ. Received: {source!r} for both")
-    languages = [name for name in sorted(CONVERTER_CLASSES) if localedata.exists(name)]
-    for option, language in (("--source", source), ("--target", target)):
-        if language not in languages:
-            raise RecipeError(
-                f"{option} must be a language of num2words and of Babel: {', '.join(languages)}. "
-                f"Received: {language!r}"
-            )
+    require_numbers(source, target, limit, train, test)
     total = train + 2 * test
     days = total // 4
-    if days > len(DAYS):
-        raise RecipeError(
-            f"{total:,} pairs need {days:,} different days, but there are only {len(DAYS):,}: ask "
-            "for fewer pairs."
-        )
-    if not total - days < limit <= 10**18:
-        raise RecipeError(
-            f"{total:,} pairs need {total - days:,} different numbers: --limit must be more than "
-            f"that, and at most 10**18. Received: {limit:,}"
-        )
     rng = random.Random(seed)
     pairs = [(_words(n, source), _words(n, target)) for n in _numbers(rng, limit, total - days)]
     for day in rng.sample(DAYS, days):
@@ -86,6 +68,33 @@ def make_numbers(
         test=pairs[:test],
         note=note,
     )
+
+
+def require_numbers(
+    source: str, target: str, limit: int = 1_000_000, train: int = 20_000, test: int = 1_000
+) -> None:
+    """Raises a `RecipeError` if `make_numbers` cannot make this."""
+    if source == target:
+        raise RecipeError(f"--source and --target must differ. Received: {source!r} for both")
+    languages = [name for name in sorted(CONVERTER_CLASSES) if localedata.exists(name)]
+    for option, language in (("--source", source), ("--target", target)):
+        if language not in languages:
+            raise RecipeError(
+                f"{option} must be a language of num2words and of Babel: {', '.join(languages)}. "
+                f"Received: {language!r}"
+            )
+    total = train + 2 * test
+    days = total // 4
+    if days > len(DAYS):
+        raise RecipeError(
+            f"{total:,} pairs need {days:,} different days, but there are only {len(DAYS):,}: ask "
+            "for fewer pairs."
+        )
+    if not total - days < limit <= 10**18:
+        raise RecipeError(
+            f"{total:,} pairs need {total - days:,} different numbers: --limit must be more than "
+            f"that, and at most 10**18. Received: {limit:,}"
+        )
 
 
 def _numbers(rng, limit, wanted):

@@ -1,11 +1,12 @@
 """Parallel text: sentences, and their translations, from files."""
 
 import gzip
+import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.config import RecipeError
+from common.errors import RecipeError
 
 
 @dataclass
@@ -46,7 +47,7 @@ def read_parallel(folder: str | Path, source: str, target: str) -> ParallelText:
     folder = Path(folder)
     if source == target:
         raise RecipeError(f"--source and --target must differ. Received: {source!r} for both")
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise RecipeError(f"--dataset: there is no folder `{folder}`.")
     splits, notes = {}, []
     for split in ("train", "val", "test"):

@@ -7,17 +7,48 @@ import importlib
 import io
 import json
 import math
-import os
 import platform
 import time
 from pathlib import Path
+from typing import Annotated
 
 import keras
 import numpy as np
+from pydantic import Field, JsonValue
 from tqdm import tqdm
 
 import keras_nladv
-from common.config import RecipeError, checkpoint_file
+from common import files
+from common.config import ANEW, Positive, checkpoint_file
+from common.errors import RecipeError
+from common.values import read_json
+
+
+@dataclasses.dataclass
+class Checkpoint:
+    """A file of weights that is complete."""
+
+    epochs: Positive
+    file: str
+    sha256: str
+
+    def __post_init__(self):
+        if self.file != checkpoint_file(self.epochs):
+            raise ValueError(f"must be {checkpoint_file(self.epochs)}. Received: {self.file!r:.60}")
+
+
+@dataclasses.dataclass
+class State:
+    """What `state.json` holds."""
+
+    checkpoints: list[Checkpoint]
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    # The logs of each epoch.
+    history: list[dict[str, float]]
+
+    def __post_init__(self):
+        if any(checkpoint.epochs > len(self.history) for checkpoint in self.checkpoints):
+            raise ValueError("history has fewer epochs than checkpoints")
 
 
 class Run:
@@ -57,17 +88,11 @@ class Run:
 
     def write(self, name, data):
         """Writes a text file, so that it is there as a whole or not at all."""
-        self.save(name, lambda path: path.write_text(data))
+        files.write(self.path / name, data)
 
     def save(self, name, save):
         """Lets `save(path)` write a file, so that it is there as a whole or not at all."""
-        # The ending stays: it tells some writers what to write.
-        file = self.path / name
-        partial = file.with_name(f"partial-{file.name}")
-        save(partial)
-        with open(partial, "rb+") as written:
-            os.fsync(written.fileno())
-        os.replace(partial, file)
+        files.save(self.path / name, save)
 
     def write_json(self, name, value):
         self.write(name, json.dumps(value, indent=2) + "\n")
@@ -82,10 +107,24 @@ class Run:
             writer.writerows(rows)
         self.write(name, text.getvalue())
 
-    def read_points(self):
-        """The rows of `points.json`, which a recipe that trains several networks goes on from."""
+    def read_points(self, *names):
+        """The rows of `points.json`, which a recipe that trains several networks goes on from.
+
+        Args:
+            *names: What each row must have.
+
+        Raises:
+            RecipeError: If the file is damaged.
+        """
         file = self.path / "points.json"
-        return json.loads(file.read_text()) if file.exists() else []
+        if not file.exists():
+            return []
+        rows = read_json(list[dict[str, JsonValue]], file, ANEW)
+        for number, row in enumerate(rows):
+            for name in names:
+                if name not in row:
+                    raise RecipeError(f"`{file}` is damaged: [{number}].{name} is missing. {ANEW}")
+        return rows
 
     def commit(self, model, logs, seconds):
         """Saves the state of the model after an epoch, with the logs of that epoch."""
@@ -128,27 +167,22 @@ class Run:
         if trained is not None and not own:
             path = Path(trained)
         try:
-            state = json.loads((path / "state.json").read_text())
-            checkpoints, history = state["checkpoints"], state["history"]
-            seconds = state["seconds"]
+            state = read_json(State, path / "state.json", ANEW)
         except FileNotFoundError:
             return
-        except (ValueError, KeyError, TypeError) as error:
-            raise RecipeError(
-                f"`{path / 'state.json'}` is damaged: {error}. Start again in a new --run-dir."
-            ) from error
+        checkpoints, history = [vars(each) for each in state.checkpoints], state.history
         if not own:
             checkpoints = [c for c in checkpoints if c["epochs"] == self.start_epoch]
         while checkpoints and not _intact(path, checkpoints[0]):
             print(f"`{path / checkpoints.pop(0)['file']}` is damaged; trying the one before.")
         if not checkpoints:
-            raise RecipeError(f"No checkpoint in {path} is intact. Start again in a new --run-dir.")
+            raise RecipeError(f"No checkpoint in {path} is intact. {ANEW}")
         model.optimizer.build(model.trainable_variables)
         model.load_weights(path / checkpoints[0]["file"])
         if own:
             self.checkpoints = checkpoints
         self.history = history[: checkpoints[0]["epochs"]]
-        self.seconds = seconds * self.epochs / len(history)
+        self.seconds = state.seconds * self.epochs / len(history)
         self.write_history()
 
 

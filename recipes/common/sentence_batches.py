@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from common.config import RecipeError
+from common.errors import RecipeError
 from common.seeded_batches import SeededBatches
 
 # Of how many of the pairs each size of batches is the smallest or a smaller one. With these, 78 %

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import sentencepiece
 
-from common.config import RecipeError
+from common.errors import RecipeError
 
 
 class Subwords:

@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from common.config import RecipeError
+from common.errors import RecipeError
 
 RECIPES = Path(__file__).parents[1]
 

@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from common.config import RecipeError
+from common.errors import RecipeError
 
 from studies.cell import Cell
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jinja2
 import pandas as pd
-from common.config import RecipeError
+from common.errors import RecipeError
 from markupsafe import Markup
 
 from studies import results

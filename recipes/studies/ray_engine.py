@@ -3,7 +3,7 @@ import socket
 import sys
 
 import ray
-from common.config import RecipeError
+from common.errors import RecipeError
 
 from studies.cell import RECIPES
 

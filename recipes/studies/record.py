@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from common.config import RecipeError
+from common.errors import RecipeError
 
 FILE = "study.json"
 # That of the file.

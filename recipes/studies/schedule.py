@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from common.config import RecipeError
+from common.errors import RecipeError
 
 import keras_nladv
 from studies.cell import Cell

@@ -12,6 +12,7 @@ import time
 import keras
 import numpy as np
 import pytest
+from common.run_directory import release
 from PIL import Image
 
 from .conftest import RECIPES
@@ -72,6 +73,9 @@ class Recipe:
             except Exception as error:
                 sys.excepthook(type(error), error, error.__traceback__)
                 status = 1
+            finally:
+                # As at the end of a process.
+                release()
         return status, out.getvalue(), err.getvalue()
 
     def assert_refuses(self, arguments, message, directory, statuses=(1, 2)):

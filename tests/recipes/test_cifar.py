@@ -158,7 +158,7 @@ def test_a_loss_that_is_not_finite(npz, tmp_path):
         ("--backend caffe", "invalid choice 'caffe'"),
         ("--dataset cifar11", "--dataset must be auto, digits"),
         ("--dataset missing.npz", "there is no file"),
-        ("--strength -1", "--strength must be a finite number of at least 0. Received: -1.0"),
+        ("--strength -1", "--strength must be greater than or equal to 0. Received: -1.0"),
         ("--batch-size 2000", "--batch-size must be at most 1437"),
         ("--resume", "add --run-dir DIR"),
     ],

@@ -138,10 +138,10 @@ def test_a_run_that_was_stopped(finished, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--budgets 0.5 1", "--budgets must be at least 0 and less than 1. Received: [0.5, 1.0]"),
-        ("--budgets 0.5 0.5", "--budgets must name each budget once"),
-        ("--methods ours l2", "--methods must be some of ours, layer, random, entropy, l1, or all"),
-        ("--press-epochs 0", "--press-epochs must be a finite number of at least 1. Received: 0"),
+        ("--budgets 0.5 1", "--budgets must be less than 1. Received: 1.0"),
+        ("--budgets 0.5 0.5", "--budgets must name each value once"),
+        ("--methods ours l2", "invalid choice 'l2'"),
+        ("--press-epochs 0", "--press-epochs must be greater than or equal to 1. Received: 0"),
         ("--dataset cifar11", "--dataset must be auto, digits"),
         ("--model vgg", "--model must be mobilenet"),
         ("--model-file missing.keras", "--model-file: there is no file"),

@@ -3,19 +3,30 @@ import importlib.util
 import json
 import math
 import os
+import subprocess
+import sys
+from typing import Annotated
 
 import keras
 import pytest
 from common.config import (
+    Count,
     LinearizationConfig,
-    RecipeError,
+    Number,
     RunConfig,
+    begin,
     checkpoint_file,
     choose_backend,
-    plain_errors,
+    once,
     read_config,
-    require,
 )
+from common.errors import RecipeError, plain_errors
+from common.run_directory import release
+from pydantic import AfterValidator, Field
+
+from .conftest import RECIPES
+
+pytestmark = pytest.mark.once
 
 pytestmark = pytest.mark.once
 
@@ -26,7 +37,13 @@ class Config(RunConfig):
 
     dataset: str = "auto"
     # Number of epochs.
-    epochs: int | None = None
+    epochs: Annotated[Count, Field(ge=1)] = None
+    rate: Number = None
+    densities: Annotated[list[Annotated[float, Field(gt=0, le=1)]], AfterValidator(once)] = (
+        dataclasses.field(default_factory=lambda: [0.5])
+    )
+    forget: bool = False
+    augment: bool = True
 
 
 @pytest.fixture
@@ -70,7 +87,8 @@ def read(monkeypatch, tmp_path):
     backend = keras.backend.backend()
     monkeypatch.setenv("KERAS_BACKEND", backend)
     stored = {"backend": backend, "precision": "float32", "seed": 5}
-    stored |= {"dataset": "digits", "epochs": 3}
+    stored |= {"dataset": "digits", "epochs": 3, "rate": 0.5, "densities": [0.25]}
+    stored |= {"forget": True, "augment": False}
     (tmp_path / "config.json").write_text(json.dumps(stored))
 
     def read(arguments):
@@ -81,17 +99,24 @@ def read(monkeypatch, tmp_path):
     return read
 
 
-@pytest.mark.parametrize("arguments", ["", " --dataset auto", " --epochs 3 --seed 5"])
+@pytest.mark.parametrize(
+    "arguments",
+    ["", "--dataset auto", "--epochs 3 --seed 5", "--forget", "--no-augment --forget", "--check"],
+)
 def test_resume_takes_what_is_not_said_from_the_run(read, arguments):
-    config = read("--resume --run-dir ." + arguments)
+    config = read(f"--resume --run-dir . {arguments}")
     assert (config.epochs, config.seed, config.dataset) == (3, 5, "digits")
+    assert (config.rate, config.densities) == (0.5, [0.25])
+    assert (config.forget, config.augment) == (True, False)
     assert (config.resume, config.run_dir) == (True, ".")
+    assert config.check == ("--check" in arguments)
 
 
 def test_resume_refuses_another_configuration(read):
     with pytest.raises(RecipeError, match=r"epochs \(there 3, now 4\)") as error:
-        read("--resume --run-dir . --epochs 4 --seed 5 --precision float16")
+        read("--resume --run-dir . --epochs 4 --seed 5 --precision float16 --no-forget --augment")
     assert "precision (there 'float32', now 'float16')" in str(error.value)
+    assert "forget (there True, now False), augment (there False, now True)" in str(error.value)
     assert "seed" not in str(error.value)
 
 
@@ -122,6 +147,36 @@ def test_resume_without_a_run(read, tmp_path):
     (tmp_path / "config.json").write_text('{"epochs": 3}')
     with pytest.raises(RecipeError, match="another recipe"):
         read("--resume --run-dir .")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (b"[" * 100_000, "recursion limit"),
+        (b'{"seed": ' + b"9" * 5000 + b"}", "number out of range"),
+        (b'{"dataset": "\xff"}', "invalid unicode"),
+        ([1], "must be "),
+        ({"epochs": -1}, "epochs must be greater than or equal to 1. Received: -1"),
+        ({"epochs": "3"}, "epochs must be a valid integer. Received: '3'"),
+        ({"epochs": True}, "epochs must be a valid integer. Received: True"),
+        ({"epochs": 10**4000}, "epochs must be less than or equal to 2147483647. Received: 1000"),
+        ({"rate": math.nan}, "rate must be a finite number. Received: nan"),
+        ({"densities": [0.5, [0.5]]}, r"densities\[1\] must be a valid number"),
+        ({"forget": 1}, "forget must be a valid boolean. Received: 1"),
+        ({"backend": "caffe"}, "backend must be 'tensorflow', 'jax' or 'torch'"),
+        ({"dataset": {"a": 1}}, "dataset must be a valid string"),
+    ],
+)
+def test_configurations_that_are_nonsense(read, tmp_path, change, message):
+    file = tmp_path / "config.json"
+    if isinstance(change, dict):
+        change = {**json.loads(file.read_text()), **change}
+    file.write_bytes(change if isinstance(change, bytes) else json.dumps(change).encode())
+    with pytest.raises(RecipeError, match=message) as error:
+        read("--resume --run-dir .")
+    assert str(error.value).startswith("`config.json` is damaged: ")
+    assert len(str(error.value)) < 400
+    assert "\n" not in str(error.value)
 
 
 @dataclasses.dataclass
@@ -174,12 +229,27 @@ def test_networks_that_are_not_trained(read_trained, tmp_path):
         read_trained("--trained base")
 
 
-@pytest.mark.parametrize("epochs", [0, -1, math.nan, math.inf])
-def test_require(epochs):
-    with pytest.raises(RecipeError, match="--epochs must be a finite number of at least 1"):
-        require(Config(epochs=epochs), epochs=1)
-    require(Config(epochs=1), epochs=1)
-    require(Config(epochs=None), epochs=1)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--epochs -1", "--epochs must be greater than or equal to 1. Received: -1"),
+        ("--seed 4294967296", "--seed must be less than or equal to"),
+        (
+            "--rate nan --epochs 0",
+            "--epochs must .*; --rate must be a finite number",
+        ),
+        ("--rate inf", "--rate must be a finite number"),
+        ("--densities 0.5 2", "--densities must be less than or equal to 1. Received: 2.0"),
+        ("--densities 0.5 0.5", r"--densities must name each value once. Received: \[0.5, 0.5\]"),
+        ("--densities", r"--densities must name each value once. Received: \[\]"),
+        ("--run-dir gs://bucket/run", "--run-dir must be the path of a directory of this machine"),
+    ],
+)
+def test_values_that_are_refused(read, arguments, message):
+    for more in ("", " --check"):
+        with pytest.raises(RecipeError, match=message) as error:
+            read(arguments + more)
+        assert "\n" not in str(error.value)
 
 
 def test_what_keras_says_of_an_option():
@@ -190,10 +260,57 @@ def test_what_keras_says_of_an_option():
         keras.config.set_dtype_policy("float99")
 
 
-def test_check_reads_and_does_nothing(read):
-    with pytest.raises(SystemExit) as end:
-        read("--epochs 2 --check")
-    assert end.value.code is None
+def test_check_reads_and_does_nothing(read, tmp_path):
+    for arguments in ("--epochs 2 --check", "--run-dir . --resume --check"):
+        config = read(arguments)
+        with pytest.raises(SystemExit) as end:
+            begin(config, "recipe")
+        assert end.value.code is None
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
     with pytest.raises(SystemExit) as end:
         read("--epoch 2 --check")
     assert end.value.code == 2
+
+
+def test_directories_that_cannot_be_made(read, tmp_path):
+    for path in (tmp_path / "config.json" / "run", tmp_path / ("long" * 99), tmp_path / "new/a"):
+        config = read(f"--run-dir {path}")
+        if "new" in path.parts:
+            (tmp_path / "new").write_text("in the way, meanwhile")
+        with pytest.raises(RecipeError, match="cannot be made or written"):
+            begin(config, "recipe")
+
+
+def test_a_directory_is_for_one_process(read, tmp_path):
+    """Also of a process that was killed nothing is left, and of a run that wrote nothing."""
+    path = tmp_path / "new" / "run"
+    begin(read(f"--run-dir {path}"), "recipe")
+    claim = (
+        f"import sys; sys.path.insert(0, {str(RECIPES)!r})\n"
+        "from common.errors import show_errors_plainly; show_errors_plainly()\n"
+        "from pathlib import Path; from common.run_directory import claim\n"
+        f"claim(Path({str(path)!r}), '--run-dir'); print('mine', flush=True); input()\n"
+    )
+    second = subprocess.run([sys.executable, "-c", claim], capture_output=True, text=True)
+    assert second.returncode == 1
+    assert second.stderr.splitlines() == [
+        f"Error: --run-dir {path} is that of another process, which is running. Wait for it, or "
+        "choose another directory."
+    ]
+    # In this process a run comes after another one.
+    begin(read(f"--run-dir {path}"), "recipe")
+    release()
+    assert not (tmp_path / "new").exists()
+
+    third = subprocess.Popen(
+        [sys.executable, "-c", claim], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with third:
+        assert third.stdout.readline() == "mine\n"
+        with pytest.raises(RecipeError, match="is that of another process"):
+            begin(read(f"--run-dir {path}"), "recipe")
+        third.kill()
+    begin(read(f"--run-dir {path}"), "recipe")
+    (path / "state.json").touch()
+    release()
+    assert (path / "state.json").exists()

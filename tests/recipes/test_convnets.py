@@ -1,7 +1,6 @@
 import keras
 import numpy as np
 import pytest
-from common.config import RecipeError
 from common.convnets import convnet
 
 from keras_nladv import NonlinearitySparsity, SparsePReLU, nonlinearity_report, path_length
@@ -76,5 +75,5 @@ def test_the_input_is_standardized():
     ["resnet", "resnet2", "resnet21", "plain-20", "plain1", "resnet20x", "vgg", "mobilenet2"],
 )
 def test_unknown_networks(name):
-    with pytest.raises(RecipeError, match="resnet8, resnet20.*" + name):
+    with pytest.raises(ValueError, match="resnet8, resnet20.*" + name):
         convnet(name, (8, 8, 1), 10)

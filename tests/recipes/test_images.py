@@ -6,7 +6,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
-from common.config import RecipeError
+from common.errors import RecipeError
 from common.images import load
 from numpy.testing import assert_array_equal
 

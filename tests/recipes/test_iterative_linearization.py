@@ -119,7 +119,7 @@ def test_a_rate_that_diverges(npz, tmp_path):
     [
         ("--periods 0 sometimes", "--periods must be integers of at least 1, or never"),
         ("--periods 2 2", "--periods must name each value once. Received: ['2', '2']"),
-        ("--learning-rates 0", "--learning-rates must be finite and above 0. Received: [0.0]"),
+        ("--learning-rates 0", "--learning-rates must be greater than 0. Received: 0.0"),
         ("--train-images 50", "--batch-size must be at most 50"),
         ("--resume", "add --run-dir DIR"),
     ],

@@ -91,9 +91,9 @@ def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, npz, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--densities 0 0.5", "--densities must be above 0 and at most 1. Received: [0.0, 0.5]"),
+        ("--densities 0 0.5", "--densities must be greater than 0. Received: 0.0"),
         ("--methods random random", "--methods must name each value once"),
-        ("--transfer-rate 0", "--transfer-rate must be finite and above 0. Received: 0.0"),
+        ("--transfer-rate 0", "--transfer-rate must be greater than 0. Received: 0.0"),
         ("--train-images 50", "--batch-size must be at most 50"),
     ],
 )

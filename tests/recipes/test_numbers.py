@@ -7,7 +7,7 @@ import common.numbers
 import hypothesis
 import hypothesis.strategies as st
 import pytest
-from common.config import RecipeError
+from common.errors import RecipeError
 from common.numbers import make_numbers
 
 pytestmark = pytest.mark.once

@@ -2,7 +2,7 @@ import gzip
 import re
 
 import pytest
-from common.config import RecipeError
+from common.errors import RecipeError
 from common.parallel_text import read_parallel
 
 pytestmark = pytest.mark.once

@@ -4,7 +4,8 @@ import os
 import keras
 import numpy as np
 import pytest
-from common.config import RecipeError, RunConfig
+from common.config import RunConfig
+from common.errors import RecipeError
 from common.plots import plot_training
 from common.run import Progress, Run
 from numpy.testing import assert_array_equal

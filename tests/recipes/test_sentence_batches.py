@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 import keras
 import numpy as np
 import pytest
-from common.config import RecipeError
+from common.errors import RecipeError
 from common.sentence_batches import SentenceBatches, padded
 from numpy.testing import assert_array_equal
 

@@ -7,7 +7,7 @@ import shutil
 
 import pandas as pd
 import pytest
-from common.config import RecipeError
+from common.errors import RecipeError
 from studies.cell import Cell
 from studies.record import Record
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer

@@ -4,8 +4,8 @@ import re
 
 import keras
 import pytest
-from common.config import RecipeError
 from common.convnets import convnet
+from common.errors import RecipeError
 from studies.definition import FOLDER, find, override, parse, read_file
 
 pytestmark = pytest.mark.once

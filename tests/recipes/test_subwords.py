@@ -2,7 +2,7 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from common.config import RecipeError
+from common.errors import RecipeError
 from common.subwords import Subwords
 
 pytestmark = pytest.mark.once

@@ -145,7 +145,7 @@ def test_from_a_network_that_is_trained(finished, tmp_path):
         ("--dim 30 --heads 4", "--dim must be a multiple of --heads. Received: 30 and 4"),
         ("--dropout 1", "--dropout must be less than 1"),
         ("--granularity element", "needs sentences of one length"),
-        ("--vocabulary 4", "--vocabulary must be a finite number of at least 5"),
+        ("--vocabulary 4", "--vocabulary must be greater than or equal to 5"),
         ("--target xx", "--target must be a language of num2words"),
         ("--limit 100", "--limit must be more than"),
         ("--dataset nowhere", "there is no folder"),
