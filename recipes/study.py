@@ -14,16 +14,20 @@ report.html, report.md, figures/, and events for the HParams tab of TensorBoard 
 """
 
 import dataclasses
+import json
 import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import tyro
-from common.config import Backend, RecipeError, Text, choose_backend, show_errors_plainly
+from common.config import Amount, Backend, Directory, Text, choose_backend
+from common.errors import RecipeError, show_errors_plainly
+from common.run_directory import claim
+from common.values import EXACT, parsed
 from studies.definition import find, override, parse, read_file
-from studies.record import Record
+from studies.record import FILE, Record
 from tqdm import tqdm
 
 
@@ -34,7 +38,9 @@ class Run:
     # quick, laptop, gpu-cifar10, gpu-multi30k, or the path of a .toml file.
     study: tyro.conf.Positional[str]
     # Directory for everything that is written. Default: runs/study- and the name of the study.
-    study_dir: Text = None
+    study_dir: Annotated[Directory | None, tyro.conf.arg(metavar="STR", help_behavior_hint="")] = (
+        None
+    )
     # Backend of Keras. Default: that of the directory, else KERAS_BACKEND, or the first that is
     # installed.
     backend: Backend = None
@@ -44,9 +50,9 @@ class Run:
     # HOST:PORT of a Ray cluster, or auto for one that was started on this machine. Default: none.
     ray_address: Text = None
     # Number of cores of a cell, for Ray.
-    cpus_per_cell: float = 1.0
+    cpus_per_cell: Amount = 1.0
     # Number of GPUs of a cell, for Ray; 0.5 puts two cells on one.
-    gpus_per_cell: float = 0.0
+    gpus_per_cell: Amount = 0.0
     # Changes of options: epochs=3, or digits.epochs=3 for the experiment digits.
     set: Annotated[list[str], tyro.conf.arg(metavar="[EXPERIMENT.]OPTION=VALUE...")] = (
         dataclasses.field(default_factory=list)
@@ -57,6 +63,8 @@ class Run:
     )
     # Show what would be run, and do nothing.
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+
+    __pydantic_config__: ClassVar = EXACT
 
 
 @dataclasses.dataclass
@@ -76,18 +84,23 @@ if isinstance(config, Report):
     record = Record.read(directory)
     if record is None:
         raise RecipeError(f"{directory} is not the directory of a study: it has no study.json.")
-    study, backend = parse(record.study), record.backend
+    study, backend = parse(record.study, f"`{directory / FILE}`: "), record.backend
     choose_backend(None)
 else:
-    tables = read_file(find(config.study))
-    override(tables, config.set)
-    study = parse(tables)
+    config = parsed(Run, json.dumps(vars(config)), options=True)
+    file = find(config.study)
+    tables = read_file(file)
+    study = parse(tables, f"`{file}`: ")
+    if config.set:
+        override(tables, config.set)
+        study = parse(tables, f"`{file}` with --set: ")
     directory = Path(config.study_dir or f"runs/study-{study.name}")
     record = Record.read(directory)
-    if record and record.study["name"] != study.name:
+    name = record and record.study.get("name")
+    if record and name != study.name:
         raise RecipeError(
-            f"{directory} is the directory of the study {record.study['name']!r}. Choose another "
-            f"--study-dir for {study.name!r}."
+            f"{directory} is the directory of the study {name!r}. Choose another --study-dir for "
+            f"{study.name!r}."
         )
     backend = choose_backend(config.backend or (record and record.backend))
     if record and record.backend != backend:
@@ -106,9 +119,12 @@ else:
     for experiment in chosen:
         for cell in experiment.cells(backend):
             fill = experiment.fill
-            filled = {fill.option: fill.low} if fill else {}
-            dataclasses.replace(cell, options={**cell.options, **filled}).check()
-            most += fill.cells if fill else 1
+            ends = [{fill.option: end} for end in (fill.low, fill.high)] if fill else [{}]
+            for end in ends:
+                dataclasses.replace(cell, options={**cell.options, **end}).check()
+        most += experiment.most
+    if not config.dry_run:
+        claim(directory, "--study-dir")
     # Cells that share a network need not compile it again.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str((directory / "compiled").resolve()))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypeVar
 
 import tyro
-from pydantic import AfterValidator, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, Field, JsonValue
 
 from common.errors import RecipeError
 from common.files import PARTIAL
 from common.run_directory import LOCK, claim
-from common.values import parsed, read_json
+from common.values import EXACT, parsed, read_json
 
 BACKENDS = ("tensorflow", "jax", "torch")
 # What to do where files of a run are damaged.
@@ -77,8 +77,7 @@ class RunConfig:
     # Read the arguments, say what is wrong with them, and do nothing.
     check: bool = False
 
-    # For pydantic.
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
+    __pydantic_config__: ClassVar = EXACT
     # What a run does not keep: how it is gone on with.
     momentary: ClassVar[tuple[str, ...]] = ("run_dir", "resume", "check")
 

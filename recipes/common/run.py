@@ -44,7 +44,7 @@ class State:
     checkpoints: list[Checkpoint]
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     # The logs of each epoch.
-    history: list[dict[str, float]]
+    history: list[dict[str, int | float]]
 
     def __post_init__(self):
         if any(checkpoint.epochs > len(self.history) for checkpoint in self.checkpoints):

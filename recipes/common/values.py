@@ -4,11 +4,13 @@ import reprlib
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from common.errors import RecipeError
 
 Kind = TypeVar("Kind")
+# For dataclasses, as their `__pydantic_config__`: unknown keys are errors, NaN and infinities, too.
+EXACT = ConfigDict(extra="forbid", allow_inf_nan=False)
 # Of what is said at once.
 MOST = 3
 
@@ -17,7 +19,7 @@ def parsed(kind: type[Kind], text: str | bytes, where: str = "", options: bool =
     """Reads JSON that must be as a type says.
 
     Args:
-        kind: The type. Unknown keys of a dataclass are errors if its `__pydantic_config__` says so.
+        kind: The type.
         text: The JSON.
         where: What errors begin with.
         options: Whether keys are those of the command line.
@@ -62,13 +64,14 @@ def _said(error: Any, options: bool) -> str:
         return message
     message = message.replace("Input should", "must", 1)
     if error["type"] == "unexpected_keyword_argument":
-        message = "there is no such key"
+        message = "is no known key"
     if error["type"] in ("missing", "missing_argument"):
         message = "is missing"
     if options:
         key = "".join(f"--{part}" for part in error["loc"][:1]).replace("_", "-")
     else:
-        key = "".join(f"[{part}]" if type(part) is int else f".{part}" for part in error["loc"])
+        parts = [part for part in error["loc"] if part != "[key]"]
+        key = "".join(f"[{part}]" if type(part) is int else f".{part}" for part in parts)
     said = " ".join([key.removeprefix("."), message]).strip()
     # What checks of whole tables say, they say themselves.
     if error["type"] in ("missing", "missing_argument", "value_error"):

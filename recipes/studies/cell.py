@@ -5,7 +5,6 @@ import functools
 import hashlib
 import io
 import json
-import os
 import runpy
 import shlex
 import sys
@@ -13,7 +12,11 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from common import files
 from common.errors import RecipeError
+from common.run_directory import release
+from common.values import read_json
+from pydantic import JsonValue
 
 RECIPES = Path(__file__).parents[1]
 
@@ -73,7 +76,9 @@ class Cell:
     def error(self, study: Path) -> str | None:
         """Why it failed, when it was last tried."""
         file = self._error_file(study)
-        return file.read_text() if file.exists() and not self.finished(study) else None
+        if not file.exists() or self.finished(study):
+            return None
+        return file.read_text(encoding="utf-8", errors="replace")
 
     def finished(self, study: Path) -> bool:
         return (self.directory(study) / "summary.json").exists()
@@ -93,19 +98,15 @@ class Cell:
             RecipeError: If it is damaged.
         """
         file = self.directory(study) / "summary.json"
-        try:
-            return json.loads(file.read_text())
-        except ValueError as error:
-            raise RecipeError(
-                f"`{file}` is damaged: {error}. Remove its directory to run the cell again."
-            ) from error
+        remedy = "Remove its directory to run the cell again."
+        return read_json(dict[str, JsonValue], file, remedy)
 
     def history(self, study: Path) -> list[dict[str, float]]:
         """The logs of each epoch; none for recipes that train more than one network."""
         file = self.directory(study) / "history.csv"
         if not file.exists():
             return []
-        with open(file) as lines:
+        with open(file, encoding="utf-8") as lines:
             return [
                 {key: float(value) for key, value in row.items()} for row in csv.DictReader(lines)
             ]
@@ -133,11 +134,14 @@ class Cell:
             (study / folder).mkdir(parents=True, exist_ok=True)
         self._error_file(study).unlink(missing_ok=True)
         with (
-            open(self.log(study), "a") as log,
+            open(self.log(study), "a", encoding="utf-8", errors="backslashreplace") as log,
             contextlib.redirect_stdout(log),
             contextlib.redirect_stderr(log),
         ):
             message = self._run(["--run-dir", str(self.directory(study)), "--resume"])
+            release(self.directory(study))
+            if message is None and not self.finished(study):
+                message = f"{self.recipe}.py ended without a result"
             if message is not None:
                 print(message, file=sys.stderr)
         if message is not None:
@@ -145,10 +149,7 @@ class Cell:
 
     def fail(self, study: Path, message: str) -> None:
         """Notes why the cell failed."""
-        file = self._error_file(study)
-        partial = file.with_name(f"partial-{file.name}")
-        partial.write_text(message)
-        os.replace(partial, file)
+        files.write(self._error_file(study), message)
 
     def _error_file(self, study):
         return study / "errors" / f"{self.id}.txt"

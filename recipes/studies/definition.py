@@ -2,17 +2,58 @@
 
 import dataclasses
 import itertools
+import json
 import math
+import os
+import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
+from common.config import RunConfig
 from common.errors import RecipeError
+from common.values import EXACT, parsed
+from pydantic import AfterValidator, Field, JsonValue
 
 from studies.cell import Cell
 
 FOLDER = Path(__file__).parent
-RECIPES = ("cifar", "compress", "translation")
+# No more cells than this, of all experiments: each is looked at before the first is run.
+MOST = 10_000
+# Options of the recipes that do not say what a cell is.
+RESERVED = {*RunConfig.momentary, "backend", "help", "translate"}
+
+
+def is_option(name: str) -> str:
+    """Raises a `ValueError` if this is no option that a cell can have."""
+    if not re.fullmatch("[a-z][a-z0-9_]*", name):
+        raise ValueError(
+            "must be an option of the recipe, with _ for -, and without what it begins with"
+        )
+    if name in RESERVED:
+        raise ValueError(
+            "is none of a study, which gives the backend and the run directory to all its cells"
+        )
+    if name.startswith(("no_", "tyro_")):
+        raise ValueError("is none of a study: give true or false to an option that is switched")
+    return name
+
+
+def is_value(value: JsonValue) -> JsonValue:
+    """Raises a `ValueError` if this is no value of an option."""
+    for each in value if isinstance(value, list) else [value]:
+        if not isinstance(each, bool | int | float | str) or each in (math.inf, -math.inf):
+            raise ValueError("must be a number, text, true or false, or a list of these")
+        if each != each:
+            raise ValueError("must be a number")
+        if isinstance(each, str) and each.startswith("-"):
+            raise ValueError("must not begin with -, as options do")
+    return value
+
+
+Option = Annotated[str, AfterValidator(is_option)]
+Value = Annotated[JsonValue, AfterValidator(is_value)]
+Options = dict[Option, Value]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,14 +61,20 @@ class Fill:
     """How the values of an option are chosen, so that path lengths are filled evenly."""
 
     # The option.
-    option: str
+    option: Option
     # The least and the greatest value. Between them, logarithms are halved.
-    low: float
-    high: float
+    low: Annotated[float, Field(gt=0)]
+    high: Annotated[float, Field(gt=0)]
     # No two neighbors shall be further apart, in shares of the path length before linearization.
-    gap: float
+    gap: Annotated[float, Field(gt=0, lt=1)]
     # No more cells than this for each curve.
-    cells: int
+    cells: Annotated[int, Field(ge=2, le=MOST)]
+
+    __pydantic_config__: ClassVar = EXACT
+
+    def __post_init__(self):
+        if self.low >= self.high:
+            raise ValueError(f"low must be less than high. Received: {self.low} and {self.high}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +82,29 @@ class Experiment:
     """Runs of one recipe: each variant with each point of the grid, and each filled value."""
 
     name: str
-    recipe: str
-    options: dict[str, Any] = dataclasses.field(default_factory=dict)
-    grid: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
+    recipe: Literal["cifar", "compress", "translation"]
+    options: Options = dataclasses.field(default_factory=dict)
+    grid: dict[Option, Annotated[list[Value], Field(min_length=1)]] = dataclasses.field(
+        default_factory=dict
+    )
     # Named options, which go together: `{"late": {"start_epoch": 10}, ...}`.
-    variants: dict[str, dict[str, Any]] = dataclasses.field(default_factory=lambda: {"": {}})
+    variants: Annotated[dict[str, Options], Field(min_length=1)] = dataclasses.field(
+        default_factory=lambda: {"": {}}
+    )
     fill: Fill | None = None
+
+    __pydantic_config__: ClassVar = EXACT
+
+    def __post_init__(self):
+        given = {*self.options, *self.grid}.union(*self.variants.values())
+        if self.fill and self.fill.option in given:
+            raise ValueError(f"{self.fill.option} is filled, and so it must not be given")
+
+    @property
+    def most(self) -> int:
+        """The number of its cells at most."""
+        curves = math.prod(map(len, self.grid.values())) * len(self.variants)
+        return curves * (self.fill.cells if self.fill else 1)
 
     def cells(self, backend: str) -> list[Cell]:
         """The cells of the grid: all, or of each curve that is to be filled the beginning."""
@@ -61,12 +125,25 @@ class Experiment:
 class Study:
     """Experiments, and what they are asked."""
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^[^/\\\x00]+$")]
     title: str
-    experiments: list[Experiment]
+    experiments: Annotated[list[Experiment], Field(min_length=1)]
     # For each of `studies.claims.CLAIMS` that is judged its key, as `claim`, and its arguments.
-    claims: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    claims: list[dict[str, JsonValue]] = dataclasses.field(default_factory=list)
     about: str = ""
+
+    __pydantic_config__: ClassVar = EXACT
+
+    def __post_init__(self):
+        names = [experiment.name for experiment in self.experiments]
+        if len(set(names)) < len(names):
+            raise ValueError(f"experiments must have different names. Received: {names}")
+        most = sum(experiment.most for experiment in self.experiments)
+        if most > MOST:
+            raise ValueError(
+                f"experiments must have {MOST:,} cells at most, all grids, variants and fills "
+                f"together. Received: {most:,}"
+            )
 
 
 def find(name: str) -> Path:
@@ -74,7 +151,7 @@ def find(name: str) -> Path:
     file = Path(name)
     if file.suffix != ".toml":
         file = FOLDER / f"{name}.toml"
-    if not file.is_file():
+    if not os.path.isfile(file):
         names = ", ".join(sorted(each.stem for each in FOLDER.glob("*.toml")))
         raise RecipeError(f"There is no study {name!r}: give the path of a .toml file, or {names}.")
     return file
@@ -82,8 +159,11 @@ def find(name: str) -> Path:
 
 def read_file(file: Path) -> dict[str, Any]:
     try:
-        return {"name": file.stem, **tomllib.loads(file.read_text())}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        tables = {"name": file.stem, **tomllib.loads(file.read_text(encoding="utf-8"))}
+        # Dates are text, as everything that is kept in the record of a study.
+        return json.loads(json.dumps(tables, default=str))
+    # Numbers of thousands of digits are a `ValueError`, too.
+    except (OSError, ValueError, RecursionError) as error:
         raise RecipeError(f"`{file}` is not TOML: {error}") from error
 
 
@@ -109,8 +189,8 @@ def override(tables: dict[str, Any], changes: list[str]) -> None:
                 f"--set {change}: there is no experiment {name!r}, but {', '.join(experiments)}."
             )
         try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+            value = json.loads(json.dumps(tomllib.loads(f"value = {text}")["value"], default=str))
+        except (ValueError, RecursionError):
             value = text
         option = option.replace("-", "_")
         for experiment in [experiments[name]] if dot else experiments.values():
@@ -125,79 +205,14 @@ def override(tables: dict[str, Any], changes: list[str]) -> None:
             place[option] = value
 
 
-def parse(tables: dict[str, Any]) -> Study:
+def parse(tables: dict[str, Any], where: str = "") -> Study:
     """Makes a study of the tables of its file.
 
+    Args:
+        tables: The study as `read_file` gives it.
+        where: What errors begin with, in place of the name of the study.
+
     Raises:
-        RecipeError: If keys are unknown or missing, or a grid is empty.
+        RecipeError: If keys are unknown or missing, or values are not what they must be.
     """
-    name = tables.get("name")
-    experiments = []
-    for table in _entries(tables, "experiments", f"the study {name!r}"):
-        where = f"experiment {table.get('name')!r}"
-        if "fill" in table:
-            table = {**table, "fill": _made(Fill, table["fill"], f"fill of {where}")}
-        experiment = _made(Experiment, table, where)
-        _check(experiment, where)
-        experiments.append(experiment)
-    names = [experiment.name for experiment in experiments]
-    if not names:
-        raise RecipeError(f"The study {name!r} is empty: it has no [[experiments]].")
-    if len(set(names)) < len(names):
-        raise RecipeError(f"The experiments of {name!r} must have different names: {names}")
-    return _made(Study, {**tables, "experiments": experiments}, f"the study {name!r}")
-
-
-def _check(experiment, where):
-    if experiment.recipe not in RECIPES:
-        raise RecipeError(
-            f"{where}: recipe must be one of {', '.join(RECIPES)}. Received: {experiment.recipe!r}"
-        )
-    for option, values in experiment.grid.items():
-        if not isinstance(values, list) or not values:
-            raise RecipeError(
-                f"{where}: the grid of {option!r} must be a list with at least one value. "
-                f"Received: {values!r}"
-            )
-    if not experiment.variants or not all(
-        isinstance(options, dict) for options in experiment.variants.values()
-    ):
-        raise RecipeError(f"{where}: variants must be tables of options, one at least.")
-    fill = experiment.fill
-    if fill is None:
-        return
-    if not (0 < fill.low < fill.high < math.inf and 0 < fill.gap < 1 and fill.cells >= 2):
-        raise RecipeError(
-            f"{where}: fill needs 0 < low < high, 0 < gap < 1 and cells of at least 2. Received: "
-            f"{dataclasses.asdict(fill)}"
-        )
-    given = {*experiment.options, *experiment.grid}.union(*experiment.variants.values())
-    if fill.option in given:
-        raise RecipeError(f"{where}: {fill.option!r} is filled, and so it must not be given.")
-
-
-def _entries(tables, key, where):
-    entries = tables.get(key, [])
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise RecipeError(f"{where}: {key} must be tables, [[{key}]].")
-    return entries
-
-
-def _made(kind, table, where):
-    fields = dataclasses.fields(kind)
-    unknown = table.keys() - {field.name for field in fields}
-    missing = [
-        field.name
-        for field in fields
-        if field.default is field.default_factory is dataclasses.MISSING and field.name not in table
-    ]
-    if unknown or missing:
-        raise RecipeError(
-            f"{where} has "
-            + " and ".join(
-                [f"unknown keys: {', '.join(sorted(unknown))}"] * bool(unknown)
-                + [f"no {', '.join(missing)}"] * bool(missing)
-            )
-            + f". Its keys are {', '.join(field.name for field in fields)}."
-        )
-    return kind(**table)
+    return parsed(Study, json.dumps(tables), where or f"the study {tables.get('name')!r}: ")

@@ -1,11 +1,14 @@
 import base64
 import io
+import json
 import shutil
 from pathlib import Path
 
 import jinja2
 import pandas as pd
+from common import files
 from common.errors import RecipeError
+from common.values import parsed
 from markupsafe import Markup
 
 from studies import results
@@ -39,10 +42,8 @@ class Pages:
                     f"claim {number} of {study.name!r}: there is no {name!r}, but "
                     f"{', '.join(CLAIMS)}."
                 )
-            try:
-                claim = CLAIMS[name](**arguments)
-            except TypeError as error:
-                raise RecipeError(f"claim {number} of {study.name!r}: {error}") from error
+            where = f"claim {number} of {study.name!r}: "
+            claim = parsed(CLAIMS[name], json.dumps(arguments), where)
             asked = claim.experiments
             asked = {*asked, *(asked.values() if isinstance(asked, dict) else ())}
             unknown = asked - {experiment.name for experiment in study.experiments}
@@ -101,7 +102,7 @@ class Pages:
             )
             environment.filters |= {"table": table, "base64": _base64}
             text = environment.get_template(template).render(context)
-            (self.directory / name).write_text(text)
+            files.write(self.directory / name, text)
         lines = [overview.to_string(index=False)]
         lines += [f"{each.title}: {each.verdict}" for each in findings]
         if failed is not None:

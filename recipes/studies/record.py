@@ -5,9 +5,13 @@ import platform
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import ClassVar, Literal
 
+from common import files
 from common.errors import RecipeError
+from common.run_directory import LOCK
+from common.values import EXACT, read_json
+from pydantic import JsonValue
 
 FILE = "study.json"
 # That of the file.
@@ -19,12 +23,14 @@ class Record:
     """What the directory of a study says of itself."""
 
     # The tables of its file, with what was changed.
-    study: dict[str, Any]
-    backend: str
+    study: dict[str, JsonValue]
+    backend: Literal["tensorflow", "jax", "torch"]
     command: str
     # What it was run on.
     machines: list[str] = dataclasses.field(default_factory=list)
     format: int = FORMAT
+
+    __pydantic_config__: ClassVar = EXACT
 
     @classmethod
     def read(cls, directory: Path) -> "Record | None":
@@ -35,36 +41,36 @@ class Record:
         """
         file = directory / FILE
         if not file.exists():
-            if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
+            # A study that was killed early may have left parts of files.
+            if directory.exists() and not (
+                directory.is_dir()
+                and all(path.name.startswith((LOCK, files.PARTIAL)) for path in directory.iterdir())
+            ):
                 raise RecipeError(
                     f"{directory} is neither empty nor the directory of a study. Choose another."
                 )
             return None
-        try:
-            values = json.loads(file.read_text())
-        except ValueError as error:
-            raise RecipeError(f"`{file}` is damaged: {error}") from error
+        remedy = "Choose another directory."
+        values = read_json(dict[str, JsonValue], file, remedy)
         if values.get("format") != FORMAT:
             raise RecipeError(
                 f"`{file}` has the format {values.get('format')} of another version; this one "
-                f"writes {FORMAT}. Choose another directory."
+                f"writes {FORMAT}. {remedy}"
             )
-        return cls(**values)
+        return read_json(cls, file, remedy)
 
     def write(self, directory: Path) -> None:
         """Writes it, and what this machine is."""
         self.machines = list(dict.fromkeys([*self.machines, _machine()]))
         directory.mkdir(parents=True, exist_ok=True)
-        partial = directory / f"partial-{FILE}"
-        partial.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
-        os.replace(partial, directory / FILE)
+        files.write(directory / FILE, json.dumps(dataclasses.asdict(self), indent=2) + "\n")
 
 
 def _machine():
     processor = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 processor = line.partition(":")[2].strip()
     text = f"{os.cpu_count()} cores of {processor}, {platform.system()}"

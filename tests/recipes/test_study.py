@@ -271,7 +271,7 @@ def test_a_study_that_comes_with_the_recipes_made_tiny(tmp_path, npz):
     [
         ("run laptob", "There is no study 'laptob'"),
         ("run quick --only mnist", "--only: there is no experiment mnist, but digits"),
-        ("run quick --set seed=[]", "the grid of 'seed' must be a list with at least one value"),
+        ("run quick --set seed=[]", "grid.seed List should have at least 1 item"),
         ("run quick --set strenght=3", "--strenght"),
         ("run quick --set model=3 --backend caffe", "invalid choice 'caffe'"),
         ("run quick --engine cluster", "invalid choice 'cluster'"),

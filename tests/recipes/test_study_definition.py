@@ -1,5 +1,6 @@
 import copy
 import importlib.util
+import math
 import re
 
 import keras
@@ -61,10 +62,10 @@ def test_the_id_is_that_of_the_configuration(tables):
 
 
 def test_arguments(tables):
-    tables["experiments"][1]["options"] = {"augment": False, "resume": True, "budgets": [0.5, 0.1]}
+    tables["experiments"][1]["options"] = {"augment": False, "watch": True, "budgets": [0.5, 0.1]}
     cell = parse(tables).experiments[1].cells("jax")[0]
     assert cell.command == (
-        "python recipes/cifar.py --backend jax --no-augment --resume --budgets 0.5 0.1 --seed 0 "
+        "python recipes/cifar.py --backend jax --no-augment --watch --budgets 0.5 0.1 --seed 0 "
         "--model plain3"
     )
 
@@ -72,25 +73,76 @@ def test_arguments(tables):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.update(experiment=[]), "unknown keys: experiment. Its keys are name, title"),
-        (lambda t: t.pop("title"), "the study 'mine' has no title"),
-        (lambda t: t.update(experiments=[]), "The study 'mine' is empty"),
-        (lambda t: t.update(experiments={}), r"experiments must be tables, \[\[experiments\]\]"),
-        (lambda t: t["experiments"][0].update(seeds=[0]), "experiment 'digits' has unknown keys"),
-        (lambda t: t["experiments"][0].pop("recipe"), "experiment 'digits' has no recipe"),
-        (lambda t: t["experiments"][0].update(recipe="mnist"), "one of cifar, compress, transl"),
-        (lambda t: t["experiments"][0]["grid"].update(seed=[]), "'seed' must be a list with at"),
-        (lambda t: t["experiments"][0]["grid"].update(seed=3), "'seed' must be a list with at"),
-        (lambda t: t["experiments"][0].update(variants={}), "variants must be tables"),
-        (lambda t: t["experiments"][0]["fill"].update(low=0), "fill needs 0 < low < high"),
-        (lambda t: t["experiments"][0]["fill"].update(cell=5), "fill of .* has unknown keys: cell"),
-        (lambda t: t["experiments"][0]["options"].update(strength=1), "'strength' is filled"),
-        (lambda t: t["experiments"][1].update(name="digits"), "must have different names"),
+        ({"experiment": []}, "experiment is no known key"),
+        ({"title": ...}, "title is missing"),
+        ({"title": 3}, "title must be a valid string. Received: 3"),
+        ({"name": "../mine"}, "name String should match"),
+        ({"experiments": []}, "experiments List should have at least 1 item"),
+        ({"experiments": {}}, "experiments must be a valid array"),
+        ({"experiments": [3]}, r"experiments\[0\] must be an object"),
+        ({"claims": [3]}, r"claims\[0\] must be"),
+        ({"about": ["a"]}, "about must be a valid string"),
+        ({"0.seeds": [0]}, r"experiments\[0\].seeds is no known key"),
+        ({"0.recipe": ...}, r"experiments\[0\].recipe is missing"),
+        ({"0.recipe": "mnist"}, r"recipe must be 'cifar', 'compress' or 'translation'"),
+        ({"0.grid.seed": []}, r"grid.seed List should have at least 1 item"),
+        ({"0.grid.seed": 3}, r"grid.seed must be a valid array"),
+        ({"0.grid.seed": [[[]]]}, r"grid.seed\[0\] must be a number, text, true or false"),
+        ({"0.grid.seed": [None]}, r"grid.seed\[0\] must be a number, text, true or false"),
+        ({"0.options.epochs": {"a": 1}}, r"options.epochs must be a number, text"),
+        ({"0.options.width": math.nan}, r"options.width must be a number"),
+        ({"0.options.width": -math.inf}, r"options.width must be a number"),
+        ({"0.options.dataset": "--check"}, r"options.dataset must not begin with -"),
+        ({"0.options.methods": ["ours", "--check"]}, r"options.methods must not begin with -"),
+        (
+            {"0.options.learning-rate": 1},
+            r"learning-rate must be an option .* with _ for -",
+        ),
+        ({"0.variants": {}}, r"variants .*at least 1 item"),
+        ({"0.variants.late": 3}, r"variants.late must be"),
+        ({"0.fill.low": 0}, r"fill.low must be greater than 0"),
+        ({"0.fill.low": 2}, r"low must be less than high. Received: 2.0 and 1.0"),
+        ({"0.fill.high": 10**400}, r"fill.high must be a finite number"),
+        ({"0.fill.cells": 10**9}, r"fill.cells must be less than or equal to 10000"),
+        ({"0.fill.cells": 2.5}, r"fill.cells must be a valid integer"),
+        ({"0.fill.cell": 5}, r"fill.cell is no known key"),
+        ({"0.options.strength": 1}, "strength is filled"),
+        ({"1.name": "digits"}, "must have different names"),
+        (
+            {"1.grid": {name: [*range(10)] for name in "abcdefgh"}},
+            r"10,000 cells at most, .* Received: 100,000,030",
+        ),
     ],
 )
 def test_bad_studies(tables, change, message):
-    change(tables)
-    with pytest.raises(RecipeError, match=message):
+    for path, value in change.items():
+        *keys, last = path.split(".") if path[0].isdigit() else [path]
+        place = tables["experiments"][int(keys.pop(0))] if keys else tables
+        for key in keys:
+            place = place[key]
+        place[last] = value
+        if value is ...:
+            del place[last]
+    with pytest.raises(RecipeError, match=message) as error:
+        parse(tables, "`mine.toml`: ")
+    assert str(error.value).startswith("`mine.toml`: ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("place", ["options", "grid", "variants", "fill"])
+@pytest.mark.parametrize(
+    "option", ["backend", "check", "help", "resume", "run_dir", "no_check", "tyro_print_completion"]
+)
+def test_options_that_are_none_of_a_study(tables, place, option):
+    """Cells would be run on another backend than is recorded, or be checked and not be run."""
+    experiment = tables["experiments"][0]
+    if place == "fill":
+        experiment["fill"]["option"] = option
+    elif place == "variants":
+        experiment["variants"]["late"][option] = True
+    else:
+        experiment[place][option] = [True] if place == "grid" else True
+    with pytest.raises(RecipeError, match=rf"experiments\[0\]\.{place}.*is none of a study"):
         parse(tables)
 
 
@@ -99,9 +151,13 @@ def test_files_that_are_none(tmp_path):
         find("laptob")
     with pytest.raises(RecipeError, match="There is no study"):
         find(str(tmp_path / "missing.toml"))
-    (tmp_path / "bad.toml").write_text("title = 'x")
-    with pytest.raises(RecipeError, match="is not TOML"):
-        read_file(find(str(tmp_path / "bad.toml")))
+    for text in (b"title = 'x", b"title = '\xff'", b"x = " + b"9" * 5000, b"x = " + b"[" * 10**5):
+        (tmp_path / "bad.toml").write_bytes(text)
+        with pytest.raises(RecipeError, match="is not TOML"):
+            read_file(find(str(tmp_path / "bad.toml")))
+    (tmp_path / "date.toml").write_text("title = 'ä'\nabout = 2020-01-01", encoding="utf-8")
+    tables = read_file(find(str(tmp_path / "date.toml")))
+    assert (tables["title"], tables["about"]) == ("ä", "2020-01-01")
 
 
 def test_override(tables):
@@ -157,7 +213,11 @@ def test_packages_that_are_not_installed(tables, monkeypatch):
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_studies_that_come_with_the_recipes(name, monkeypatch):
+def test_studies_that_come_with_the_recipes(name, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "multi30k").mkdir()
+    for file in ("train.en", "train.de", "val.en", "val.de", "test.en", "test.de"):
+        (tmp_path / "multi30k" / file).write_text("one line")
     backend = keras.backend.backend()
     monkeypatch.setenv("KERAS_BACKEND", backend)
     study = parse(read_file(find(name)))

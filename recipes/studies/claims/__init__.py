@@ -1,5 +1,10 @@
 """What the papers say, and how it is judged. A study names claims by these keys."""
 
+from typing import Any
+
+from common.values import EXACT
+from pydantic import with_config
+
 from studies.claims.baselines import Baselines
 from studies.claims.core import Core
 from studies.claims.decay import Decay
@@ -10,7 +15,7 @@ from studies.claims.shallow import Shallow
 from studies.claims.units import Units
 from studies.claims.velocity import Velocity
 
-CLAIMS = {
+CLAIMS: dict[str, Any] = {
     "late_against_early": LateAgainstEarly,
     "difficulty": Difficulty,
     "decay": Decay,
@@ -21,3 +26,5 @@ CLAIMS = {
     "units": Units,
     "velocity": Velocity,
 }
+for claim in CLAIMS.values():
+    with_config(EXACT)(claim)
