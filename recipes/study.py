@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import tyro
-from common.config import Amount, Backend, Directory, Text, choose_backend
+from common.config import Amount, Backend, Directory, Text, choose_backend, not_installed
 from common.errors import RecipeError, show_errors_plainly
 from common.run_directory import claim
 from common.values import EXACT, parsed
 from studies.definition import find, override, parse, read_file
+from studies.ray_address import require_cluster
 from studies.record import FILE, Record
 from tqdm import tqdm
 
@@ -88,6 +89,11 @@ if isinstance(config, Report):
     choose_backend(None)
 else:
     config = parsed(Run, json.dumps(vars(config)), options=True)
+    if config.engine == "ray":
+        if not_installed("ray"):
+            raise RecipeError("--engine ray needs Ray. Install it with `pip install ray`.")
+        if config.ray_address is not None:
+            require_cluster(config.ray_address)
     file = find(config.study)
     tables = read_file(file)
     study = parse(tables, f"`{file}`: ")
@@ -145,12 +151,8 @@ if isinstance(config, Run):
         print(f"{study.name}: {most} cells at most, in {directory}")
         sys.exit()
     if config.engine == "ray":
-        try:
-            from studies.ray_engine import RayEngine
-        except ImportError as error:
-            raise RecipeError(
-                f"--engine ray needs Ray ({error}). Install it with `pip install ray`."
-            ) from error
+        from studies.ray_engine import RayEngine
+
         engine = RayEngine(
             directory, config.ray_address, config.cpus_per_cell, config.gpus_per_cell
         )

@@ -1,13 +1,10 @@
 import os
-import socket
 import sys
 
 import ray
 from common.errors import RecipeError
 
 from studies.cell import RECIPES
-
-SECONDS = 5
 
 
 class RayEngine:
@@ -23,12 +20,10 @@ class RayEngine:
         gpus: Number of GPUs of a cell; it may be a part of one.
 
     Raises:
-        RecipeError: If there is no cluster, or none that has so much.
+        RecipeError: If Ray cannot be started, or has not so much.
     """
 
     def __init__(self, directory, address=None, cpus=1.0, gpus=0.0):
-        if address:
-            _knock(address)
         threads = str(max(int(cpus), 1))
         try:
             ray.init(
@@ -76,17 +71,3 @@ class RayEngine:
 
 def _run(cell, directory):
     cell.run(directory)
-
-
-def _knock(address):
-    """Makes sure that somebody is there: Ray itself would wait for long."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if address == "auto":
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=SECONDS).close()
-    except (OSError, ValueError, OverflowError) as error:
-        raise RecipeError(
-            f"--ray-address {address}: there is no Ray cluster ({error}). Start one with `ray "
-            "start --head`, and give the address that it says, HOST:PORT."
-        ) from error

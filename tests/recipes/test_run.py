@@ -4,7 +4,7 @@ import os
 import keras
 import numpy as np
 import pytest
-from common.config import RunConfig
+from common.config import RunConfig, checkpoint_file
 from common.errors import RecipeError
 from common.plots import plot_training
 from common.run import Progress, Run
@@ -164,6 +164,44 @@ def test_a_damaged_checkpoint(config, capsys):
     (run.path / "state.json").write_text('{"checkpoints": [')
     with pytest.raises(RecipeError, match=r"state.json` is damaged"):
         Run(config).restore(again)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"history": []}, "history has fewer epochs than checkpoints"),
+        ({"history": [3]}, r"history\[0\] must be an object"),
+        ({"history": [{"loss": "low"}]}, r"history\[0\].loss"),
+        ({"seconds": -1}, "seconds must be greater than or equal to 0. Received: -1"),
+        ({"seconds": 10**400}, "seconds must be a finite number"),
+        ({"checkpoints": {}}, "checkpoints must be a valid array"),
+        ({"epochs": 0}, r"checkpoints\[0\].epochs must be greater than or equal to 1"),
+        ({"epochs": 10**9}, r"checkpoints\[0\] must be checkpoints/epoch-1000000000.weights.h5"),
+        ({"file": "../other.h5"}, r"checkpoints\[0\] must be checkpoints/epoch-0001.weights.h5"),
+        ({"sha256": None}, r"checkpoints\[0\].sha256 must be a valid string"),
+    ],
+)
+def test_states_that_are_nonsense(config, change, message):
+    run = Run(config)
+    checkpoint = {"epochs": 1, "file": checkpoint_file(1), "sha256": "0"}
+    state = {"checkpoints": [checkpoint], "seconds": 1.0, "history": [{"loss": 1.0, "units": 3}]}
+    for key, value in change.items():
+        (checkpoint if key in checkpoint else state)[key] = value
+    run.write_json("state.json", state)
+    with pytest.raises(RecipeError, match=message) as error:
+        run.restore(None)
+    assert str(error.value).startswith(f"`{run.path / 'state.json'}` is damaged: ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("text", ["[3]", '[{"period": 1}]', "[" * 10**5, "{}"])
+def test_points_that_are_nonsense(config, text):
+    run = Run(config)
+    run.write("points.json", text)
+    with pytest.raises(RecipeError, match=r"points.json` is damaged: .* Start again"):
+        run.read_points("period", "seed")
 
 
 def test_progress_where_the_output_is_no_terminal(config, capsys):

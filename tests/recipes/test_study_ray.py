@@ -1,7 +1,12 @@
 """Cells in processes of Ray, which only one of the test environments has: its wheel is large."""
 
+import socket
+
 import pandas as pd
 import pytest
+from common.errors import RecipeError
+from studies import ray_address
+from studies.ray_address import require_cluster
 
 from .recipe import Recipe
 
@@ -40,19 +45,27 @@ def test_the_same_results_as_in_this_process(study, tmp_path):
     assert histories[0] == histories[1]
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ("--ray-address 127.0.0.1:9", "--ray-address 127.0.0.1:9: there is no Ray cluster"),
-        ("--ray-address ray://127.0.0.1:9", "there is no Ray cluster"),
-        ("--ray-address here", "there is no Ray cluster"),
-        ("--gpus-per-cell 99", "A cell wants 99 GPUs, but no machine of Ray has more than"),
-    ],
-)
-def test_what_is_not_there(study, tmp_path, options, message):
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "here", "", "a:99999999"])
+def test_addresses_where_nobody_is(address):
+    with pytest.raises(RecipeError, match=f"--ray-address {address}: there is no Ray cluster"):
+        require_cluster(address)
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_addresses_where_somebody_else_is(scheme, monkeypatch):
+    """Who takes connections and says nothing."""
+    monkeypatch.setattr(ray_address, "SECONDS", 2)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        pytest.raises(RecipeError, match="nobody answered as Ray does within 2 seconds"),
+    ):
+        require_cluster(f"{scheme}127.0.0.1:{server.getsockname()[1]}")
+
+
+def test_more_than_there_is(study, tmp_path):
     path = tmp_path / "run"
-    status, _, err = recipe.run(f"{study} --engine ray --study-dir {path} {options}")
+    status, _, err = recipe.run(f"{study} --engine ray --study-dir {path} --gpus-per-cell 99")
     assert status == 1
-    assert message in err
+    assert "A cell wants 99 GPUs, but no machine of Ray has more than" in err
     assert "Traceback" not in err
     assert not path.exists()
