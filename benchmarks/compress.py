@@ -26,7 +26,7 @@ COLUMNS = {
 }
 
 picture, *paths = sys.argv[1:]
-runs = [json.loads((Path(path) / "summary.json").read_text()) for path in paths]
+runs = [json.loads((Path(path) / "summary.json").read_text(encoding="utf-8")) for path in paths]
 settings = {(run["dataset"], run["backend"], run["model"], run["budget_kind"]) for run in runs}
 if len(settings) != 1 or len({run["seed"] for run in runs}) < len(runs):
     sys.exit("The runs must differ in their seeds and in nothing else.")

@@ -20,9 +20,9 @@ from matplotlib.figure import Figure
 
 picture, *paths = sys.argv[1:]
 runs = [
-    {**json.loads((Path(path) / "config.json").read_text()), **summary}
+    {**json.loads((Path(path) / "config.json").read_text(encoding="utf-8")), **summary}
     for path in paths
-    for summary in [json.loads((Path(path) / "summary.json").read_text())]
+    for summary in [json.loads((Path(path) / "summary.json").read_text(encoding="utf-8"))]
 ]
 kinds = {(run["dataset"], run["source"], run["target"], run["backend"]) for run in runs}
 if len(kinds) != 1:

@@ -37,7 +37,7 @@ class Pages:
         for number, arguments in enumerate(study.claims, start=1):
             arguments = dict(arguments)
             name = arguments.pop("claim", None)
-            if name not in CLAIMS:
+            if not isinstance(name, str) or name not in CLAIMS:
                 raise RecipeError(
                     f"claim {number} of {study.name!r}: there is no {name!r}, but "
                     f"{', '.join(CLAIMS)}."

@@ -5,10 +5,13 @@ import os
 import re
 import shutil
 
+import filelock
 import pandas as pd
 import pytest
 from common.errors import RecipeError
 from studies.cell import Cell
+from studies.definition import Experiment, Study
+from studies.pages import Pages
 from studies.record import Record
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 from tensorboard.plugins.hparams import metadata
@@ -225,9 +228,16 @@ def test_records_that_are_damaged(finished, tmp_path):
     (tmp_path / "study.json").write_text(json.dumps({**record, "format": 0}))
     with pytest.raises(RecipeError, match="has the format 0 of another version; this one writes 1"):
         Record.read(tmp_path)
-    (tmp_path / "study.json").write_text("{")
-    with pytest.raises(RecipeError, match="is damaged"):
-        Record.read(tmp_path)
+    for text, message in {
+        "{": "Invalid JSON",
+        "[" * 10**5: "recursion limit",
+        json.dumps({**record, "machines": 3}): "machines must be a valid array",
+        json.dumps({**record, "backend": "caffe"}): "backend must be 'tensorflow'",
+        json.dumps({**record, "more": 3}): "more is no known key",
+    }.items():
+        (tmp_path / "study.json").write_text(text)
+        with pytest.raises(RecipeError, match=f"study.json` is damaged: .*{message}"):
+            Record.read(tmp_path)
     cell = Cell("digits", "", "cifar", BACKEND, {})
     cell.directory(tmp_path).mkdir(parents=True)
     (cell.directory(tmp_path) / "summary.json").write_text("{")
@@ -291,9 +301,46 @@ def test_directories_of_other_studies(finished, file):
     assert (status, "is the directory of the study 'tiny'" in err) == (1, True)
 
 
+@pytest.mark.once
+def test_a_study_that_another_process_runs(tmp_path):
+    path = tmp_path / "new"
+    path.mkdir()
+    with filelock.FileLock(path / ".lock"):
+        recipe.assert_refuses(
+            f"run quick --study-dir {path}", "is that of another process", tmp_path
+        )
+        status, _, err = recipe.run_here(f"run quick --study-dir {path} --dry-run")
+        assert status == 0, err
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"claim": "decay", "experiments": 3}, "experiments must be a valid array"),
+        ({"claim": "core", "experiments": [], "share": "all"}, "share must be a valid number"),
+        ({"claim": "units", "experiments": [], "shares": 1}, "shares is no known key"),
+        ({"claim": ["decay"]}, "there is no"),
+        ({"claim": "decay"}, "experiments is missing"),
+        ({"claim": "decay", "experiments": ["other"]}, "that are not there: other"),
+    ],
+)
+def test_claims_that_are_nonsense(arguments, message, tmp_path):
+    study = Study("mine", "Mine", [Experiment("digits", "cifar")], [arguments])
+    with pytest.raises(RecipeError, match=f"claim 1 of 'mine'.*{message}"):
+        Pages(study, tmp_path)
+
+
+def test_a_cell_that_ends_without_a_result(tmp_path, monkeypatch):
+    cell = Cell("digits", "", "cifar", BACKEND, {})
+    monkeypatch.setattr(Cell, "_run", lambda self, more: None)
+    cell.run(tmp_path)
+    assert cell.error(tmp_path) == "cifar.py ended without a result"
+
+
 def test_whatever_a_recipe_raises(tmp_path, monkeypatch):
     cell = Cell("digits", "", "cifar", BACKEND, {"dataset": "digits"})
-    monkeypatch.setattr("common.images.load", lambda name: 1 / 0)
+    monkeypatch.setattr("common.images.load", lambda *args: 1 / 0)
     cell.run(tmp_path)
     assert cell.status(tmp_path) == "failed"
     assert cell.error(tmp_path) == "ZeroDivisionError: division by zero"
