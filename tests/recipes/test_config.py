@@ -28,8 +28,6 @@ from .conftest import RECIPES
 
 pytestmark = pytest.mark.once
 
-pytestmark = pytest.mark.once
-
 
 @dataclasses.dataclass
 class Config(RunConfig):

@@ -301,7 +301,6 @@ def test_directories_of_other_studies(finished, file):
     assert (status, "is the directory of the study 'tiny'" in err) == (1, True)
 
 
-@pytest.mark.once
 def test_a_study_that_another_process_runs(tmp_path):
     path = tmp_path / "new"
     path.mkdir()
@@ -313,7 +312,6 @@ def test_a_study_that_another_process_runs(tmp_path):
         assert status == 0, err
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
