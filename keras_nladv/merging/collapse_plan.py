@@ -103,7 +103,10 @@ class CollapsePlan:
         """Raises a `TypeError` or `KeyError` that names what is not as in a plan."""
         if type(self.rows) is not list:
             raise TypeError(f"rows must be a list, not {self.rows!r:.40}")
-        checked = [("fingerprint", self.fingerprint, (str,)), ("cost", self.cost, (str,))]
+        checked: list[tuple[str, Any, tuple[type, ...]]] = [
+            ("fingerprint", self.fingerprint, (str,)),
+            ("cost", self.cost, (str,)),
+        ]
         for number, row in enumerate(self.rows):
             checked += [(f"rows[{number}].{key}", row[key], TYPES[key]) for key in TYPES]
         for key, value, types in checked:

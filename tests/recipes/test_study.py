@@ -301,14 +301,14 @@ def test_directories_of_other_studies(finished, file):
     assert (status, "is the directory of the study 'tiny'" in err) == (1, True)
 
 
-def test_a_study_that_another_process_runs(tmp_path):
+def test_a_study_that_another_process_runs(file, tmp_path):
     path = tmp_path / "new"
     path.mkdir()
     with filelock.FileLock(path / ".lock"):
         recipe.assert_refuses(
-            f"run quick --study-dir {path}", "is that of another process", tmp_path
+            f"run {file} --study-dir {path}", "is that of another process", tmp_path
         )
-        status, _, err = recipe.run_here(f"run quick --study-dir {path} --dry-run")
+        status, _, err = recipe.run_here(f"run {file} --study-dir {path} --dry-run")
         assert status == 0, err
 
 
