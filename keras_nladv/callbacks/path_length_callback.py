@@ -18,7 +18,7 @@ class PathLengthCallback(EventCallback):
     scalars (everything in the logs when its turn comes, `loss` and metrics included), histograms
     of the slopes of each layer, and a picture of the nonlinear core. When training is resumed with
     `initial_epoch` into the same directory, epochs that are trained again replace the old ones.
-    When the directory cannot be written, a warning says so and training goes on.
+    When the directory cannot be written, or is removed, a warning says so and training goes on.
 
     Args:
         log_dir: `None`, or the path of a directory for TensorBoard.
@@ -28,8 +28,8 @@ class PathLengthCallback(EventCallback):
 
     Raises:
         ImportError: If `log_dir` is given and TensorBoard is not installed.
-        ValueError: If `log_dir` is no path; when training begins, if the path length of the model
-            cannot be computed.
+        ValueError: If `log_dir` is no path on this machine; when training begins, if the path
+            length of the model cannot be computed.
 
     Example:
 

@@ -44,9 +44,9 @@ class NTKCallback(EventCallback):
 
     Raises:
         ImportError: If `log_dir` is given and TensorBoard is not installed.
-        ValueError: If `log_dir` is no path or `every` no integer of at least 1; when training
-            begins, if the model has no kernel at `x`, or if `log_dir` has the kernel at the start
-            of something else.
+        ValueError: If `log_dir` is no path on this machine, or `every` no integer of at least 1;
+            when training begins, if the model has no kernel at `x`, or if `log_dir` has the kernel
+            at the start of something else.
 
     Example:
 
