@@ -96,9 +96,13 @@ def _number(value):
     try:
         if isinstance(value, numbers.Real):
             return float(value)
+        if isinstance(value, keras.Variable) or keras.ops.is_tensor(value):
+            # Not every backend makes arrays of bfloat16, and single precision is what is written.
+            value = keras.ops.cast(value, "float32")
         array = keras.ops.convert_to_numpy(value)
         # Others can be converted, too, and mean no number: text, dates, `None`.
         one = array.size == 1 and array.dtype.kind in "biufV"
         return float(array.astype("float64").item()) if one else None
-    except (TypeError, ValueError, RuntimeError, OverflowError):
+    # What backends raise of other things is of many kinds.
+    except Exception:
         return None
