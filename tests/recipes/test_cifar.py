@@ -141,7 +141,7 @@ def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, npz, tmp_path
         assert steps(path / events) == steps(undisturbed / events)
 
 
-@pytest.mark.once
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite(npz, tmp_path):
     path = tmp_path / "run"
     status, _, err = recipe.run(f"--dataset {npz} --run-dir {path} {SHORT} --learning-rate 1e30")

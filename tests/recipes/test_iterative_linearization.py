@@ -80,7 +80,7 @@ def test_a_finished_run_is_not_run_again(finished):
     recipe.assert_does_not_run_again(finished[0], refused)
 
 
-@pytest.mark.once
+@pytest.mark.slow
 def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, npz, tmp_path):
     path = tmp_path / "killed"
     process = recipe.start(f"--dataset {npz} --run-dir {path} {SHORT}")

@@ -116,6 +116,7 @@ def test_what_is_finished_is_not_run_again(finished, file):
     assert out.count("finished ") >= 6
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_what_was_run_before(finished, file, tmp_path):
     """One cell, all by itself, in a process of its own; and the others in another order."""
     path, _ = finished
