@@ -66,6 +66,8 @@ class ModelCopy:
                 copy. The outputs of the nodes are added to it.
             prefix: What the names of layers get before them.
         """
+        # Torch has no weights in layers whose name has a dot; models may have one in theirs.
+        prefix = prefix.replace(".", "_")
         for node in nodes:
             args, kwargs = node.arguments.fill_in(values)
             if any(isinstance(x, keras.Variable) for x in keras.tree.flatten((args, kwargs))):

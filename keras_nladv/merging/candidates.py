@@ -212,7 +212,7 @@ class Finder:
             return f"several consumers: {names}"
         (after,) = self._consumers[key]
         if isinstance(after, MapStep) and after.axis == activation.axis:
-            (depthwise,) = (step.name for step in (maker, after) if step.map.is_depthwise)
+            depthwise = " and ".join(x.name for x in (maker, after) if splits_by_inputs(x.map))
             return f"its units are not linear on the other side of {depthwise}, too"
         return f"after it: {_kind(after)}"
 
@@ -234,7 +234,7 @@ def merge(run, activations):
         return direct if isinstance(direct, str) else (direct, [])
     first, *middle, last = maps
     through = all(each.is_depthwise for each in middle)
-    if first.is_depthwise or last.is_depthwise or not through:
+    if splits_by_inputs(first) or splits_by_inputs(last) or not through:
         return None, []
     # A depthwise convolution may make several of each channel; those of one channel go together.
     channels = first.outputs
@@ -259,6 +259,14 @@ def merge(run, activations):
             others = np.repeat(~straight, len(activation.slopes) // channels)
             rest.append(activation.restricted(others))
     return direct, rest
+
+
+def splits_by_inputs(linear):
+    """Whether the channels of a map can only be told apart together with those that feed them.
+
+    What has one input channel is depthwise, too, but any of its outputs can be had alone.
+    """
+    return linear.is_depthwise and linear.groups > 1
 
 
 def _evenly(channels, groups):

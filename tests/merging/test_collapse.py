@@ -408,6 +408,58 @@ def test_units_along_another_axis():
     assert difference(model, collapse(model, plan), (2, 4, 6, 3)) < 1e-5
 
 
+@pytest.mark.parametrize("name", ["net_0.35", "a b:c", "é"])
+def test_names_of_nested_models(name):
+    """On torch no layer with weights has a dot in its name, but models have."""
+    inputs = keras.Input((4,))
+    inner = keras.Model(inputs, SparsePReLU()(layers.Dense(6)(inputs)), name=name)
+    outer = keras.Model(inputs, inner(inputs), name="outer." + name)
+    model = randomized(keras.Model(inputs, layers.Dense(2)(outer(inputs))), 0.0)
+    inner.layers[-1].alpha.assign([1, 0, 0, 1, 0, 0])
+    assert difference(model, collapse(model, cost="macs"), (3, 4)) < 1e-5
+
+
+PAIRS = {
+    "one channel": layers.Conv2D(4, 3),
+    "depthwise": layers.DepthwiseConv2D(3, depth_multiplier=4),
+    "normalization": layers.BatchNormalization(),
+}
+
+
+@pytest.mark.parametrize("second", ["depthwise", "normalization"])
+@pytest.mark.parametrize("first", PAIRS)
+def test_both_sides_work_by_channel(first, second):
+    """Linear units between them stay where they are."""
+    first, second = (
+        type(PAIRS[x]).from_config({**PAIRS[x].get_config(), "name": name})
+        for x, name in ((first, "one"), (second, "two"))
+    )
+    channels = 1 if isinstance(first, layers.Conv2D) else 4
+    inputs = keras.Input((8, 8, channels))
+    units = SparsePReLU(name="units")
+    x = second(units(first(inputs)))
+    x = layers.Conv2D(4, 3, padding="same")(x)
+    model = randomized(keras.Model(inputs, x), 0.0, seed=1)
+    units.alpha.assign(np.arange(len(units.slopes)) % 3 == 0)
+    plan = collapse_plan(model, cost="macs", verbose=False)
+    (row,) = (row for row in plan.rows if row["name"] == "units")
+    names = [layer.name for layer in (first, second)]
+    # What has one input channel can be divided by outputs.
+    names = " and ".join(names[channels == 1 :])
+    assert row["reason"] == f"its units are not linear on the other side of {names}, too"
+    assert difference(model, collapse(model, plan), (2, 8, 8, channels)) < 1e-5
+
+
+def test_an_image_of_one_channel(everything_pays):
+    inputs = keras.Input((8, 8, 1))
+    x = layers.Conv2D(3, 2)(SparsePReLU()(layers.Conv2D(6, 3)(inputs)))
+    model = randomized(keras.Model(inputs, x), 0.5)
+    collapsed = collapse(model, cost="macs")
+    assert difference(model, collapsed, (2, 8, 8, 1)) < 1e-5
+    taps = [x.kernel_size for x in collapsed.layers if isinstance(x, layers.Conv2D)]
+    assert sorted(taps) == [(2, 2), (3, 3), (4, 4)]
+
+
 def test_lora_is_merged_and_quantized_layers_stay():
     model = keras.Sequential(
         [

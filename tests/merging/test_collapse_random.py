@@ -26,7 +26,7 @@ def drawn_network(draw):
     axis = 1 if first else -1
     common = {"data_format": "channels_first" if first else "channels_last"}
     sizes = [draw(st.sampled_from([SIZE, None]))] * rank
-    channels = draw(st.integers(2, 4))
+    channels = draw(st.integers(1, 4))
 
     def convolved(x, size):
         strides = draw(st.sampled_from([1, 1, 2]))
@@ -62,7 +62,7 @@ def drawn_network(draw):
             return layers.BatchNormalization(axis=axis)(x), size
         if rank == 0:
             activation = draw(st.sampled_from(["linear", "relu"]))
-            return layers.Dense(draw(st.integers(2, 8)), activation=activation)(x), size
+            return layers.Dense(draw(st.integers(1, 8)), activation=activation)(x), size
         if kind == "map":
             return convolved(x, size)
         padding = draw(st.integers(0, 2))
