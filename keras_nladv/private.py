@@ -52,8 +52,9 @@ def nodes_between(inputs, outputs):
 
 
 def producer(tensor):
-    """Returns the operation that a `KerasTensor` of a model is an output of."""
-    return tensor._keras_history.operation
+    """Returns the operation that a `KerasTensor` is an output of, or `None`."""
+    history = getattr(tensor, "_keras_history", None)
+    return None if history is None else history.operation
 
 
 def with_name(tensor, name):

@@ -223,4 +223,5 @@ class Call:
         pairs, elements = np.unique(pairs[:, pairs[0] != NO_CHANNEL], axis=1, return_counts=True)
         shares = elements / np.bincount(pairs[0], elements)[pairs[0]]
         self.graph.visit(pairs[0], index, pairs[1], shares)
+        self.tracer.note_behind(fed, index)
         return fed

@@ -294,6 +294,12 @@ def normalizes(call):
     return labels
 
 
+def rescaling(call):
+    """Each channel goes on, unless its factor of several is 0; `collapse` writes such."""
+    scale = np.asarray(call.operation.scale)
+    return call.scaled(passes(call), scale != 0 if scale.ndim else None)
+
+
 def concatenate(call):
     axis = call.operation.axis % call.rank
     operands = [
@@ -371,6 +377,7 @@ rules_for(
     merges,
     *(layers.Add, layers.Subtract, layers.Average, layers.Maximum, layers.Minimum, layers.Multiply),
 )
+rules_for(rescaling, layers.Rescaling)
 rules_for(concatenate, layers.Concatenate)
 rules_for(dot, layers.Dot)
 rules_for(rearranges, layers.Flatten, layers.Reshape, layers.Permute, layers.RepeatVector)
@@ -383,7 +390,7 @@ rules_for(
 )
 rules_for(
     passes,
-    *(layers.UnitNormalization, layers.Normalization, layers.Rescaling),
+    *(layers.UnitNormalization, layers.Normalization),
     *(layers.Dropout, layers.AlphaDropout, layers.GaussianDropout, layers.GaussianNoise),
     *(layers.SpatialDropout1D, layers.SpatialDropout2D, layers.SpatialDropout3D),
     *(layers.ActivityRegularization, layers.Identity, layers.Masking, layers.Softmax),

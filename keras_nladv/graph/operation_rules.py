@@ -8,6 +8,7 @@ which does not count, as they are an activation.
 import keras
 import numpy as np
 
+from keras_nladv import private
 from keras_nladv.graph.channel_graph import NO_CHANNEL
 from keras_nladv.graph.channels import Channels, compress
 from keras_nladv.graph.layer_rules import concatenate, depthwise, einsum, looked_up, rearranges
@@ -26,7 +27,8 @@ def product(call):
 def extremum(call):
     """The larger or smaller of two tensors merges them; with a constant it is a ReLU.
 
-    A unit whose bound no number is beyond is linear; `collapse` writes such.
+    A unit whose bound no number is beyond is linear; `collapse` writes such. With a lower bound and
+    an upper one right behind each other, a unit is one all the same.
     """
     if is_discrete(call):
         return constant(call)
@@ -39,7 +41,23 @@ def extremum(call):
         bounds, end = keras.ops.convert_to_numpy(bounds), np.finfo("float32").max
         beyond = np.less_equal(bounds, -end) if "max" in name else np.greater_equal(bounds, end)
         slopes = beyond.astype("float64")
+    if slopes is not None and clips_on(call, channels, slopes.ravel()):
+        return channels.labels
     return fixed_activation(call, channels, name, slopes)
+
+
+def clips_on(call, channels, slopes):
+    """Lets a bound right behind an opposite one be of the same units. Returns whether it is."""
+    pair = call.operation, private.producer(call.operation.input)
+    if {type(operation).__name__ for operation in pair} != {"Maximum", "Minimum"}:
+        return False
+    earlier = call.tracer.activation_before(channels)
+    if earlier is None or earlier.constant_slopes is None:
+        return False
+    if slopes.size not in (1, earlier.units):
+        return False
+    earlier.constant_slopes = np.minimum(earlier.constant_slopes, slopes)
+    return True
 
 
 def quotient(call):

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from keras_nladv import private
+from keras_nladv.graph.activation import Activation
 from keras_nladv.graph.call import Call
 from keras_nladv.graph.channel_graph import ChannelGraph
 from keras_nladv.graph.channels import Channels
@@ -34,6 +35,7 @@ class Tracer:
         self.activations = []
         self.assumes_sizes = False
         self._indices = {}
+        self._behind: dict[bytes, Activation] = {}
 
     def trace(self, model):
         """Traces a model from its inputs. Returns the array of channels at which paths end."""
@@ -91,6 +93,14 @@ class Tracer:
                 "linear."
             )
         return rule(replace(call, args=(channels,), kwargs={}))
+
+    def activation_before(self, channels):
+        """The `Activation` right before some `Channels`, or `None`."""
+        return self._behind.get(channels.labels.tobytes())
+
+    def note_behind(self, labels, index):
+        """Notes that labels are those of the channels right behind an activation."""
+        self._behind[labels.tobytes()] = self.activations[index]
 
     def register(self, activation):
         """Returns the index of an activation; one met before gains positions instead."""

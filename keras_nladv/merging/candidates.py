@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from keras_nladv.merging.forms import available
 from keras_nladv.merging.linear_map import LinearMap
 from keras_nladv.merging.steps import ActivationStep, AddStep, MapStep, Step, new_key
 
@@ -78,8 +79,7 @@ class Finder:
         """Yields all candidates; those with a reason cannot be taken."""
         covered: set[int] = set()
         for number, chain in enumerate(self._chains()):
-            maps, activations = chain[::2], chain[1::2]
-            for place, step in enumerate(maps):
+            for place, step in enumerate(chain[::2]):
                 rank = step.map.rank
                 if step.kind != "any" and step.axis == -1 and step.map.is_matrix and rank > 0:
                     kind = "dense" if step.kind == "conv" else "conv"
@@ -91,18 +91,63 @@ class Finder:
                         [replace(step, kind=kind, node=None)],
                         rewrites=True,
                     )
-            for first, last in itertools.combinations_with_replacement(range(len(maps)), 2):
-                run, between = maps[first : last + 1], activations[first:last]
-                for candidate in self._merged(run, between, (number, first, last)):
-                    covered.update(map(id, between))
-                    yield candidate
+        for number, run, between, ends in self._runs():
+            for candidate in self._merged(run, between, (number, *ends)):
+                covered.update(map(id, between))
+                yield candidate
         for step in self._steps:
             if isinstance(step, ActivationStep) and step.linear.any() and id(step) not in covered:
                 yield Candidate(step.name, (-1, 0, 0), [step], reason=self._barrier(step))
 
+    def forms(self):
+        """Yields other ways to write activations of which some units are linear, and borders.
+
+        These are all right and differ in time only, by where the network runs: the form of the
+        activation, with the map before it, which may be computed together with it; and the layers
+        around it divided in two of fewer channels, of which one has no activation. So are constant
+        channels.
+        """
+        for number, step in enumerate(self._steps):
+            if isinstance(step, ActivationStep) and step.slopes.any():
+                maker = self._makers.get(step.inputs[0])
+                fused = isinstance(maker, MapStep) and self._only_consumer(maker) is step
+                before = [maker, step] if fused else [step]
+                now, *_ = [step.form] if step.form else available(step)
+                for form in available(step):
+                    if form != now:
+                        after = [*before[:-1], replace(step, form=form, node=None)]
+                        name = f"{step.name} as {form}"
+                        # As if it were a chain of its own: its forms exclude each other.
+                        yield Candidate(name, (-2 - number, 0, 0), before, after, rewrites=True)
+            if isinstance(step, MapStep) and step.map.takes_one and step.border == "computed":
+                after = replace(step, border="constant", node=None)
+                name = f"{step.name} with a constant border"
+                yield Candidate(name, (-2 - number, 0, 0), [step], [after], rewrites=True)
+        for number, run, between, (first, last) in self._runs():
+            if len(run) > 1 and not all(each is None or each.linear.all() for each in between):
+                straight = _straight(run, between)
+                if straight is not None and not isinstance(straight, str):
+                    rows = _branch(run, between, straight, True), _branch(run, between, ~straight)
+                    yield Candidate(
+                        f"{' + '.join(step.name for step in run)} in two",
+                        (number, first, last),
+                        _in_order(run, between),
+                        _side_by_side(run[0].inputs[0], *rows, run[-1]),
+                        rewrites=True,
+                    )
+
+    def _runs(self):
+        """Yields all runs of maps in chains: the number of the chain, the maps, what is between
+        them, and the places of the first and last."""
+        for number, chain in enumerate(self._chains()):
+            maps, activations = chain[::2], chain[1::2]
+            for ends in itertools.combinations_with_replacement(range(len(maps)), 2):
+                first, last = ends
+                yield number, maps[first : last + 1], activations[first:last], ends
+
     def _merged(self, run, between, place):
         """Yields what a run of maps, with activations between them, could be merged to."""
-        before = [step for pair in zip(run, [*between, None]) for step in pair if step]
+        before = _in_order(run, between)
         name = " + ".join(step.name for step in run)
         merged = merge(run, between)
         if isinstance(merged, str):
@@ -212,9 +257,14 @@ class Finder:
             return f"several consumers: {names}"
         (after,) = self._consumers[key]
         if isinstance(after, MapStep) and after.axis == activation.axis:
-            depthwise = " and ".join(x.name for x in (maker, after) if splits_by_inputs(x.map))
+            depthwise = " and ".join(x.name for x in (maker, after) if _splits_by_inputs(x.map))
             return f"its units are not linear on the other side of {depthwise}, too"
         return f"after it: {_kind(after)}"
+
+
+def _in_order(run, between):
+    """A run of maps with the activations between them."""
+    return [step for pair in zip(run, [*between, None]) for step in pair if step]
 
 
 def merge(run, activations):
@@ -224,44 +274,68 @@ def merge(run, activations):
         The `LinearMap` of the channels that are linear throughout, `None` if there are none, and
         the steps of the other channels, without keys. Or the reason why the run cannot be merged.
     """
-    linear = [
-        np.ones(step.map.outputs, bool) if activation is None else activation.linear
-        for step, activation in zip(run, activations)
-    ]
-    maps = [step.map for step in run]
-    if all(each.all() for each in linear):
-        direct = _composed(maps)
+    if all(each is None or each.linear.all() for each in activations):
+        direct = _composed([step.map for step in run])
         return direct if isinstance(direct, str) else (direct, [])
-    first, *middle, last = maps
-    through = all(each.is_depthwise for each in middle)
-    if splits_by_inputs(first) or splits_by_inputs(last) or not through:
+    straight = _straight(run, activations)
+    if straight is None:
         return None, []
+    if isinstance(straight, str):
+        return straight
+    direct = _composed(_parts([step.map for step in run], straight))
+    return direct if isinstance(direct, str) else (direct, _branch(run, activations, ~straight))
+
+
+def _straight(run, activations):
+    """The channels of a run of maps that are linear throughout, and can be told from the others.
+
+    Returns:
+        Bool array by output channel of the first map, `None` if there are none. Or the reason why
+        they cannot be told apart.
+    """
+    first, *middle, last = (step.map for step in run)
+    through = all(each.is_depthwise for each in middle)
+    if _splits_by_inputs(first) or _splits_by_inputs(last) or not through:
+        return None
     # A depthwise convolution may make several of each channel; those of one channel go together.
     channels = first.outputs
-    straight = np.logical_and.reduce([each.reshape(channels, -1).all(axis=1) for each in linear])
+    straight = np.ones(channels, bool)
+    for each in activations:
+        if each is not None:
+            straight &= each.linear.reshape(channels, -1).all(axis=1)
     if not straight.any():
-        return None, []
+        return None
     groups = math.lcm(first.groups, last.groups)
     if channels % groups == 0:
         straight = _evenly(straight, groups)
     if channels % groups or not straight.any():
         return "groups: each needs as many linear units as the others, and some have none"
-    direct = _composed(_parts(maps, straight))
-    if isinstance(direct, str):
-        return direct
-    rest = []
-    parts = _parts(maps, ~straight)
-    # Its bias is that of the direct path.
-    parts[-1] = parts[-1].without_bias()
+    return straight
+
+
+def _branch(run, activations, channels, is_linear=False):
+    """The steps of some channels of a run of maps, without keys.
+
+    Args:
+        run: List of `MapStep`s.
+        activations: List of what is between them, `None` for nothing.
+        channels: Bool array by output channel of the first map.
+        is_linear: Whether they are linear throughout. The bias of the last map goes with these.
+    """
+    parts = _parts([step.map for step in run], channels)
+    if not is_linear:
+        parts[-1] = parts[-1].without_bias()
+    steps = []
     for step, part, activation in zip(run, parts, [*activations, None]):
-        rest.append(replace(step, map=part, node=None))
-        if activation is not None:
-            others = np.repeat(~straight, len(activation.slopes) // channels)
-            rest.append(activation.restricted(others))
-    return direct, rest
+        name = f"{step.name}_linear" if is_linear else step.name
+        steps.append(replace(step, name=name, map=part, node=None))
+        if activation is not None and not is_linear:
+            others = np.repeat(channels, len(activation.slopes) // len(channels))
+            steps.append(activation.restricted(others))
+    return steps
 
 
-def splits_by_inputs(linear):
+def _splits_by_inputs(linear):
     """Whether the channels of a map can only be told apart together with those that feed them.
 
     What has one input channel is depthwise, too, but any of its outputs can be had alone.
@@ -311,28 +385,37 @@ def written(run, last, direct, rest):
     """
     first = run[0]
     (entry,), (exit_key,) = first.inputs, last.outputs
-    ends = [new_key()] if rest else [exit_key]
     kinds = {step.kind for step in run} - {"any"}
     kind = kinds.pop() if len(kinds) == 1 else "conv" if kinds else "any"
     # What is folded into a layer does not give it its name.
     name = next((step.name for step in reversed(run) if step.kind != "any"), last.name)
     name += "_direct" if rest else ""
     common = {"axis": first.axis, "kind": kind, "policy": first.policy}
-    steps: list[Step] = [MapStep(name, [entry], ends[:1], map=direct, **common)]
-    key = entry
-    for step in rest:
-        key, before = new_key(), key
-        steps.append(replace(step, inputs=[before], outputs=[key]))
-    if rest:
-        steps.append(
-            AddStep(
-                last.name if isinstance(last, AddStep) else f"{last.name}_sum",
-                [key, ends[0]],
-                [exit_key],
-                policy=first.policy,
-            )
-        )
-    return steps
+    if not rest:
+        return [MapStep(name, [entry], [exit_key], map=direct, **common)]
+    straight = MapStep(name, [], [], map=direct, **common)
+    return _side_by_side(entry, [straight], rest, last)
+
+
+def _side_by_side(entry, linear, rest, last):
+    """Two rows of steps from one tensor to the output of a step, where they are added.
+
+    Args:
+        entry: Key of the tensor.
+        linear: List of steps in a row, without keys.
+        rest: Likewise.
+        last: The step.
+    """
+    steps: list[Step] = []
+    ends = []
+    for row in (rest, linear):
+        key = entry
+        for step in row:
+            key, before = new_key(), key
+            steps.append(replace(step, inputs=[before], outputs=[key]))
+        ends.append(key)
+    name = last.name if isinstance(last, AddStep) else f"{last.name}_sum"
+    return [*steps, AddStep(name, ends, last.outputs, policy=linear[0].policy)]
 
 
 def _kind(step):

@@ -111,7 +111,7 @@ def _carry_out(surgeon, plan):
             "`collapse_plan(model)`."
         )
     for names in plan.taken:
-        by_name = {candidate.name: candidate for candidate in surgeon.candidates()}
+        by_name = {each.name: each for each in (*surgeon.candidates(), *surgeon.forms())}
         unknown = [name for name in names if name not in by_name]
         if unknown:
             raise ValueError(

@@ -214,6 +214,26 @@ class LinearMap:
         )
         return main, one
 
+    def border(self, sizes):
+        """What a map of the constant channel alone makes of it.
+
+        Args:
+            sizes: Sizes of the input.
+
+        Returns:
+            Array of shape (sizes..., output channels).
+        """
+        inside = np.pad(np.ones(sizes), self.pads)
+        shape = self.sizes(sizes)
+        total = np.zeros((*shape, self.outputs))
+        for tap in np.ndindex(*self.taps):
+            window = tuple(
+                slice(t * d, t * d + (n - 1) * s + 1, s)
+                for t, d, n, s in zip(tap, self.dilation, shape, self.strides)
+            )
+            total += inside[window][..., None] * self.kernel[tap][0]
+        return total
+
     def with_one(self):
         """The same map with its bias moved to the constant channel; for pointwise maps."""
         whole = self._taking_one()

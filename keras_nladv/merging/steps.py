@@ -59,12 +59,15 @@ class MapStep(Step):
         axis: The axis of the channels, 1 or -1.
         kind: How to write it: `"dense"`, `"conv"`, or `"any"` for normalization and padding.
         policy: The dtype policy.
+        border: How to write what a constant channel comes to: `"computed"` when the model runs, or
+            `"constant"`, where the size is known.
     """
 
     map: LinearMap = field(kw_only=True)
     axis: int = field(kw_only=True)
     kind: str = field(kw_only=True)
     policy: Any = field(kw_only=True)
+    border: str = field(kw_only=True, default="computed")
 
     def shape(self, shape):
         channels = (self.map.outputs,)
@@ -79,7 +82,7 @@ class MapStep(Step):
     def signature(self):
         m = self.map
         geometry = (m.shape, m.takes_one, m.is_biased, m.strides, m.pads, m.dilation)
-        return (self.kind, self.axis, str(self.policy), *geometry)
+        return (self.kind, self.axis, str(self.policy), self.border, *geometry)
 
 
 @dataclass(eq=False)
@@ -91,12 +94,15 @@ class ActivationStep(Step):
         slopes: Array of shape (channels,).
         axis: The axis of the channels.
         policy: The dtype policy.
+        form: How to write it where some units are linear, one of `forms.FORMS`; empty for the
+            default.
     """
 
     function: Callable[..., Any] = field(kw_only=True)
     slopes: np.ndarray = field(kw_only=True)
     axis: int = field(kw_only=True)
     policy: Any = field(kw_only=True)
+    form: str = field(kw_only=True, default="")
 
     @property
     def linear(self):
@@ -106,7 +112,12 @@ class ActivationStep(Step):
     @property
     def signature(self):
         function = getattr(self.function, "__name__", type(self.function).__name__)
-        return (function, self.axis, len(self.slopes), bool(self.slopes.any()))
+        return (function, self.axis, len(self.slopes), bool(self.slopes.any()), self.form)
+
+    def broadcast(self, values, inputs):
+        """An array of values by channel, shaped to broadcast with the inputs."""
+        rank = len(inputs.shape)
+        return values.reshape([len(values)] + [1] * (rank - 1 - self.axis % rank))
 
     def restricted(self, channels):
         """The activation of some of the channels."""

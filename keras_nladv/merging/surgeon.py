@@ -41,8 +41,12 @@ class Surgeon:
         return digest.hexdigest()
 
     def candidates(self):
-        """Lists what could be merged now."""
+        """Lists what could be merged now, or written as another layer."""
         return list(Finder(self.steps, self._ends).candidates())
+
+    def forms(self):
+        """Lists other ways in which partly linear activations could be written now."""
+        return list(Finder(self.steps, self._ends).forms())
 
     def carry_out(self, candidates):
         """Replaces the steps of candidates that have no step in common."""

@@ -7,6 +7,7 @@ import numpy as np
 from keras_nladv import private
 from keras_nladv.copying.model_copy import ModelCopy
 from keras_nladv.layers.sparse_prelu import SparsePReLU
+from keras_nladv.merging.forms import FORMS, chosen
 from keras_nladv.merging.linear_layers import CONVOLUTIONS, DEPTHWISE, PADDINGS
 from keras_nladv.merging.steps import ActivationStep, AddStep, MapStep
 
@@ -30,6 +31,8 @@ class Writer(ModelCopy):
         self._weights = []
         # Layers, with the map and the shape of the kernel that they are to get.
         self._maps = []
+        # Arrays, with the map of the constant channel that fills them, the sizes and the axis.
+        self._borders = []
 
     def model(self, flat, steps, ends):
         """Writes the steps of a flat model; `ends` are the keys of its outputs in order."""
@@ -55,6 +58,13 @@ class Writer(ModelCopy):
         for layer, linear, shape in self._maps:
             kernel = linear.kernel.swapaxes(-3, -2).reshape(shape)
             layer.set_weights([kernel, linear.bias] if linear.is_biased else [kernel])
+
+        for array, constant, sizes, axis in self._borders:
+            array[0] = np.moveaxis(constant.border(sizes), -1, 0 if axis == 1 else -1)
+
+    def weigh(self, layer, weights):
+        """Notes the weights that a layer is to get."""
+        self._weights.append((layer, weights))
 
     def write(self, steps, values, ends):
         """Calls what the steps stand for.
@@ -116,10 +126,16 @@ class Writer(ModelCopy):
             # What the constant channel comes to is the same for all samples, and computed for one:
             # with a channel more, the input would have to be copied.
             main, constant = step.map.without_one()
-            first = inputs[:1, :1] if step.axis == 1 else inputs[:1, ..., :1]
+            outputs = self._map(replace(step, map=main), activation, inputs)
             name = f"{step.name}_border"
+            sizes = inputs.shape[2:] if step.axis == 1 else inputs.shape[1:-1]
+            if step.border == "constant" and None not in sizes:
+                border = np.zeros((1, *outputs.shape[1:]), outputs.dtype)
+                self._borders.append((border, constant, sizes, step.axis))
+                return private.with_name(keras.ops.add(outputs, border), self.unique_name(name))
+            first = inputs[:1, :1] if step.axis == 1 else inputs[:1, ..., :1]
             return keras.ops.add(
-                self._map(replace(step, map=main), activation, inputs),
+                outputs,
                 self._map(
                     replace(step, name=name, map=constant), activation, keras.ops.ones_like(first)
                 ),
@@ -168,53 +184,18 @@ class Writer(ModelCopy):
         return layer(inputs)
 
     def _activation(self, step, inputs):
-        function, slopes = step.function, step.slopes
         is_sparse = isinstance(step.node and step.node.operation, SparsePReLU)
         if step.node is not None and not is_sparse:
             return self._repeated(step, [inputs])
         name = self.unique_name(step.name)
-        axis = step.axis % len(inputs.shape)
-        if not slopes.any():
-            return self._base(function, name, step.policy, inputs)
-        shape = [len(slopes)] + [1] * (len(inputs.shape) - 1 - axis)
-        if np.isin(slopes, (0.0, 1.0)).all() and private.mask_of(inputs) is None:
-            # One operation, or two, where a PReLU is several on backends that do not fuse them.
-            # Masks would end at it.
-            linear = (slopes == 1.0).reshape(shape)
-            if function is keras.activations.relu and inputs.dtype == "float32":
-                bounds = np.where(linear, np.finfo("float32").min, np.float32(0))
-                outputs = keras.ops.maximum(inputs, keras.ops.convert_to_tensor(bounds))
-            else:
-                outputs = keras.ops.where(
-                    keras.ops.convert_to_tensor(linear),
-                    inputs,
-                    self._base(
-                        function, self.unique_name(f"{name}_nonlinear"), step.policy, inputs
-                    ),
-                )
-            return private.with_name(outputs, name)
-        if function is keras.activations.relu:
-            others = [a for a in range(1, len(inputs.shape)) if a != axis]
-            layer = keras.layers.PReLU(shared_axes=others or None, name=name, dtype=step.policy)
-            shape = [1 if a in others else len(slopes) for a in range(1, len(inputs.shape))]
-            self._weights.append((layer, [slopes.reshape(shape)]))
-            return layer(inputs)
-        # No layer of Keras has slopes for this function.
-        parts = [
-            keras.layers.Rescaling(
-                scale.reshape(shape).tolist(),
-                name=self.unique_name(f"{name}_{part}"),
-                dtype=step.policy,
-            )(x)
-            for part, scale, x in (
-                ("linear", slopes, inputs),
-                ("nonlinear", 1.0 - slopes, self._base(function, name, step.policy, inputs)),
-            )
-        ]
-        return keras.layers.Add(name=self.unique_name(f"{name}_sum"), dtype=step.policy)(parts)
+        if not step.slopes.any():
+            return self.base(step, inputs, name)
+        _, write = FORMS[chosen(step, inputs)]
+        return write(self, step, inputs, name)
 
-    def _base(self, function, name, policy, inputs):
-        """Applies the activation where all units are nonlinear."""
+    def base(self, step, inputs, name):
+        """Applies the function of an activation to all units."""
+        function, policy = step.function, step.policy
         if isinstance(function, keras.Operation):
             layer = type(function).from_config({**function.get_config(), "name": name})
         elif function is keras.activations.relu:

@@ -1,0 +1,140 @@
+"""The forms in which an activation can be written of which some units are linear.
+
+All are plain Keras. Constants are NumPy arrays, which every exporter writes as constants; those of
+TensorFlow take tensors of a backend for inputs.
+"""
+
+import keras
+import numpy as np
+
+from keras_nladv import private
+
+# The bounds between which a function is the identity and at which it stays.
+BOUNDS = {
+    keras.activations.relu: (0.0, None),
+    keras.ops.relu: (0.0, None),
+    keras.activations.relu6: (0.0, 6.0),
+    keras.ops.relu6: (0.0, 6.0),
+    keras.activations.hard_tanh: (-1.0, 1.0),
+    keras.ops.hard_tanh: (-1.0, 1.0),
+}
+# Operations, by the names of their classes.
+OPERATIONS = {"Relu": (0.0, None), "Relu6": (0.0, 6.0), "HardTanh": (-1.0, 1.0)}
+
+
+def bounds_of(function):
+    """The bounds that a function clips its input to, `None` for none; or `None` if it is another.
+
+    Args:
+        function: An activation function, layer or operation.
+    """
+    if not isinstance(function, keras.Operation):
+        return BOUNDS.get(function)
+    if type(function).__name__ == "ReLU" and hasattr(function, "max_value"):
+        plain = not function.negative_slope and not function.threshold
+        return (0.0, function.max_value) if plain else None
+    return OPERATIONS.get(type(function).__name__) if private.is_keras_operation(function) else None
+
+
+def available(step):
+    """Lists the forms that an activation can be written in; the first is the default.
+
+    Args:
+        step: An `ActivationStep` with some units linear.
+    """
+    return [name for name, (can, _) in FORMS.items() if can(step)]
+
+
+def chosen(step, inputs):
+    """The form to write: that of the step, or the default where that one cannot be.
+
+    Args:
+        step: An `ActivationStep` with some units linear.
+        inputs: The tensor that it is applied to.
+    """
+    names = available(step)
+    if private.mask_of(inputs) is not None:
+        # Masks end at operations.
+        names = [name for name in names if name in ("prelu", "sum")]
+    if inputs.dtype != "float32":
+        # Arrays of other types are not taken as they are by all backends.
+        names = [name for name in names if name not in ("maximum", "clip")]
+    return step.form if step.form in names else names[0]
+
+
+def _is_binary(step):
+    return bool(np.isin(step.slopes, (0.0, 1.0)).all())
+
+
+def _is_relu(step):
+    return bounds_of(step.function) == (0.0, None)
+
+
+def _is_clipped(step):
+    return None not in (bounds_of(step.function) or (None,))
+
+
+def _maximum(writer, step, inputs, name):
+    """`maximum(x, low)`: one operation, where a PReLU is several on backends that do not fuse."""
+    return private.with_name(keras.ops.maximum(inputs, _bounds(step, inputs, 0.0, "min")), name)
+
+
+def _clip(writer, step, inputs, name):
+    """`minimum(maximum(x, low), high)`, with no bounds where units are linear."""
+    low, high = bounds_of(step.function)
+    part = writer.unique_name(f"{name}_low")
+    outputs = keras.ops.maximum(inputs, _bounds(step, inputs, low, "min"))
+    high = _bounds(step, inputs, high, "max")
+    return private.with_name(keras.ops.minimum(private.with_name(outputs, part), high), name)
+
+
+def _where(writer, step, inputs, name):
+    """`where(linear, x, f(x))`."""
+    nonlinear = writer.base(step, inputs, writer.unique_name(f"{name}_nonlinear"))
+    outputs = keras.ops.where(step.broadcast(step.linear, inputs), inputs, nonlinear)
+    return private.with_name(outputs, name)
+
+
+def _prelu(writer, step, inputs, name):
+    """`PReLU`, with any slopes."""
+    rank = len(inputs.shape)
+    others = [axis for axis in range(1, rank) if axis != step.axis % rank]
+    layer = keras.layers.PReLU(shared_axes=others or None, name=name, dtype=step.policy)
+    shape = [1 if axis in others else len(step.slopes) for axis in range(1, rank)]
+    writer.weigh(layer, [step.slopes.reshape(shape)])
+    return layer(inputs)
+
+
+def _sum(writer, step, inputs, name):
+    """`m * x + (1 - m) * f(x)`, for any function and any slopes."""
+    parts = [
+        keras.layers.Rescaling(
+            step.broadcast(scale, inputs).tolist(),
+            name=writer.unique_name(f"{name}_{part}"),
+            dtype=step.policy,
+        )(x)
+        for part, scale, x in (
+            ("linear", step.slopes, inputs),
+            ("nonlinear", 1.0 - step.slopes, writer.base(step, inputs, name)),
+        )
+    ]
+    return keras.layers.Add(name=writer.unique_name(f"{name}_sum"), dtype=step.policy)(parts)
+
+
+# By name: whether a step can be written so, and what writes it. Of those that can, the first is the
+# fastest in Keras itself, as a rule.
+FORMS = {
+    "maximum": (lambda step: _is_binary(step) and _is_relu(step), _maximum),
+    "where": (_is_binary, _where),
+    "prelu": (_is_relu, _prelu),
+    "sum": (lambda step: True, _sum),
+    "clip": (lambda step: _is_binary(step) and _is_clipped(step), _clip),
+}
+
+
+def _bounds(step, inputs, bound, end):
+    """An array that broadcasts with the inputs: the bound of each unit, the last number that there
+    is for none."""
+    last = getattr(np.finfo(inputs.dtype), end)
+    bounds = np.where(step.linear, last, last if bound is None else bound)
+    return step.broadcast(bounds.astype(inputs.dtype), inputs)

@@ -1,0 +1,183 @@
+"""The forms in which an activation is written of which some units are linear."""
+
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from keras_nladv import CollapsePlan, SparsePReLU, collapse, nonlinearity_report, path_length
+from keras_nladv.merging.surgeon import Surgeon
+from keras_nladv.merging.verification import runs
+
+from .test_collapse import difference, linearized, paying_everything, randomized
+
+CLIPPED = {
+    "relu6": "relu6",
+    "hard_tanh": "hard_tanh",
+    "relu_to_2": layers.ReLU(max_value=2.0),
+    "operation": keras.ops.relu6,
+}
+BINARY = {
+    "relu": ("relu", {"maximum", "where", "prelu", "sum"}),
+    "gelu": ("gelu", {"where", "sum"}),
+    "leaky": (layers.LeakyReLU(0.1), {"where", "sum"}),
+    "threshold": (layers.ReLU(threshold=0.5), {"where", "sum"}),
+    **{name: (function, {"clip", "where", "sum"}) for name, function in CLIPPED.items()},
+}
+
+
+def written(model, *names):
+    """A model collapsed with some candidates and no others, one a round."""
+    rows = [{"round": n, "name": name, "outcome": "taken"} for n, name in enumerate(names, 1)]
+    return collapse(model, CollapsePlan(rows, Surgeon(model).fingerprint(), "macs"))
+
+
+def network(activation, slopes=(0.0,), axis=-1):
+    """Units after a map, which their form is written with, and after what is none."""
+    inputs = keras.Input((5, 6, 4))
+    x = SparsePReLU(axis, activation=activation, name="one")(layers.Conv2D(6, 3)(inputs))
+    x = SparsePReLU(axis, activation=activation, name="two")(layers.AveragePooling2D(1)(x))
+    model = keras.Model(inputs, layers.Dense(3)(layers.AveragePooling2D(2)(x)))
+    return randomized(model, 0.5, slopes=slopes)
+
+
+def counts(model):
+    """The units, in all and nonlinear, of the activations of a model."""
+    return [(row["units"], row["nonlinear"]) for row in nonlinearity_report(model).rows]
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_forms_are_equal(name, tmp_path):
+    function, forms = BINARY[name]
+    model = network(function)
+    names = [each.name for each in Surgeon(model).forms()]
+    default = {"relu": "maximum"}.get(name, "where")
+    assert {each for each in names if each.startswith("one")} == {
+        f"one as {form}" for form in forms - {default}
+    }
+    for form in sorted(forms):
+        both = [each for each in names if each.endswith(f"as {form}")]
+        collapsed = written(model, *both)
+        assert difference(model, collapsed, (2, 5, 6, 4)) < 1e-6
+        assert path_length(collapsed) == pytest.approx(path_length(model)), form
+        if form in ("maximum", "clip", "prelu"):
+            assert counts(collapsed) == counts(model), form
+        collapsed.save(tmp_path / "model.keras")
+        with zipfile.ZipFile(tmp_path / "model.keras") as file:
+            assert b"keras_nladv" not in file.read("config.json")
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+        assert difference(collapsed, loaded, (2, 5, 6, 4)) == 0
+
+
+def test_slopes_between():
+    """Only PReLU and the sum have them."""
+    for function, default, other in (("relu", "prelu", "sum"), ("gelu", "sum", None)):
+        model = network(function, slopes=(0.0, 0.25), axis=1)
+        names = [each.name for each in Surgeon(model).forms()]
+        assert names == ([f"one as {other}", f"two as {other}"] if other else [])
+        assert difference(model, written(model, *names), (2, 5, 6, 4)) < 1e-6, default
+
+
+@pytest.mark.parametrize("activation", ["relu6", "gelu"])
+def test_in_two(activation):
+    """The layers around are divided, also where borders keep them from being merged."""
+    inputs = keras.Input((7, 7, 4))
+    units = SparsePReLU(activation=activation, name="units")
+    x = units(layers.Conv2D(6, 3, padding="same", name="one")(inputs))
+    x = layers.Conv2D(5, 3, padding="same", name="two")(x)
+    model = randomized(keras.Model(inputs, x), 0.0)
+    units.alpha.assign([1, 0, 1, 0, 0, 0])
+    collapsed = written(model, "one + two in two")
+    assert difference(model, collapsed, (2, 7, 7, 4)) < 1e-6
+    widths = {x.name: x.filters for x in collapsed.layers if isinstance(x, layers.Conv2D)}
+    assert widths == {"one": 4, "two": 5, "one_linear": 2, "two_linear": 5}
+    assert collapsed.count_params() == model.count_params() - 2 * 6  # The slopes.
+    # Their activation is fused with the layer, the sum is all that is new.
+    assert len(collapsed.operations) == 6
+    assert collapsed.get_layer("one").activation is getattr(keras.activations, activation)
+
+
+def test_in_two_around_a_depthwise_convolution():
+    inputs = keras.Input((7, 7, 4))
+    x = SparsePReLU(name="a", activation="relu6")(layers.Conv2D(6, 1, name="one")(inputs))
+    x = layers.DepthwiseConv2D(3, padding="same", name="deep")(x)
+    x = SparsePReLU(name="b", activation="relu6")(x)
+    x = layers.Conv2D(4, 1, name="two")(x)
+    model = randomized(keras.Model(inputs, layers.Add()([x, inputs])), 0.0)
+    model.get_layer("a").alpha.assign([1, 1, 0, 0, 1, 0])
+    model.get_layer("b").alpha.assign([1, 1, 0, 0, 0, 1])
+    collapsed = written(model, "one + deep + two in two", "a as clip", "b as sum")
+    assert difference(model, collapsed, (2, 7, 7, 4)) < 1e-6
+    assert collapsed.get_layer("deep_linear").kernel.shape == (3, 3, 2, 1)
+    # What it is divided into can still be merged.
+    merged = written(
+        model, "one + deep + two in two", "one_linear + deep_linear + two_linear", "a as clip"
+    )
+    assert difference(model, merged, (2, 7, 7, 4)) < 1e-6
+    assert merged.get_layer("two_linear").kernel.shape == (3, 3, 4, 4)
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() == "tensorflow", reason="TensorFlow has no groups on a CPU."
+)
+def test_in_two_with_groups():
+    inputs = keras.Input((7, 4))
+    x = SparsePReLU(name="act")(layers.Conv1D(6, 3, groups=2, name="one")(inputs))
+    model = randomized(keras.Model(inputs, layers.Conv1D(2, 3, groups=2, name="two")(x)), 0.0)
+    model.get_layer("act").alpha.assign([1, 1, 0, 0, 1, 0])
+    collapsed = written(model, "one + two in two")
+    assert difference(model, collapsed, (2, 7, 4)) < 1e-6
+    assert collapsed.get_layer("one_linear").filters == 2
+
+
+@pytest.mark.parametrize("strides", [1, 2])
+def test_a_constant_border(strides):
+    model = linearized(inverted_residual_of(strides), 0.7)
+    with paying_everything():
+        surgeon = Surgeon(model)
+        names = ["conv + deep + out"]
+        for name in names:
+            surgeon.carry_out([each for each in surgeon.candidates() if each.name == name])
+        (border,) = (x.name for x in surgeon.forms() if x.name.endswith("with a constant border"))
+    collapsed = written(model, *names, border)
+    assert difference(model, collapsed, (2, 9, 8, 4)) < 1e-5
+    assert not any("OnesLike" in type(x).__name__ for x in collapsed.operations)
+    computed = written(model, *names)
+    assert difference(computed, collapsed, (2, 9, 8, 4)) < 1e-6
+
+
+def inverted_residual_of(strides):
+    inputs = keras.Input((9, 8, 4))
+    x = layers.ReLU()(layers.Conv2D(8, 1, name="conv")(inputs))
+    x = layers.ReLU()(layers.DepthwiseConv2D(3, strides, padding="same", name="deep")(x))
+    return keras.Model(inputs, layers.Conv2D(4, 1, name="out")(x))
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="Keras 3.15 does not export to ONNX from JAX alone."
+)
+@pytest.mark.filterwarnings("ignore")  # The converters' own.
+def test_constants_stay_constants_in_onnx(tmp_path):
+    """All forms in one network: its file has one input, and agrees."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    inputs = x = keras.Input((4, 4, 3))
+    forms = []
+    for function, names in BINARY.values():
+        # What onnxruntime has no operation for when TensorFlow writes it, in any network.
+        function = "silu" if function == "gelu" else function
+        for form in sorted(names):
+            name = f"units_{len(forms)}"
+            forms.append(f"{name} as {form}")
+            x = SparsePReLU(activation=function, name=name)(layers.Dense(4)(x))
+    model = randomized(keras.Model(inputs, layers.GlobalAveragePooling2D()(x)), 0.5)
+    known = {each.name for each in Surgeon(model).forms()}
+    collapsed = written(model, *(form for form in forms if form in known))
+    x, expected = next(runs(collapsed, collapsed, size=4, samples=2))
+    path = str(tmp_path / "model.onnx")
+    collapsed.export(path, format="onnx", verbose=False)
+    session = onnxruntime.InferenceSession(path)
+    (given,) = session.get_inputs()
+    (actual,) = session.run(None, {given.name: x})
+    np.testing.assert_allclose(actual, keras.ops.convert_to_numpy(expected), rtol=1e-4, atol=1e-5)
