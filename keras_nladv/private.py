@@ -84,6 +84,12 @@ def without_autocast():
     return keras.src.backend.AutocastScope(None)
 
 
+def global_seeds():
+    """Lists the state of the generator of random numbers without a seed, if there is one."""
+    generator = keras.src.backend.common.global_state.get_global_attribute("global_seed_generator")
+    return [] if generator is None else [generator.state]
+
+
 def is_functional(operation):
     """Whether `operation` is a model whose graph of layers is what a call of it computes."""
     if isinstance(operation, keras.Sequential):

@@ -1,6 +1,9 @@
+from typing import Any
+
 import keras
 import numpy as np
 
+from keras_nladv import private
 from keras_nladv.arguments import integer
 from keras_nladv.graph.require_graph import require_graph
 from keras_nladv.merging.collapse_plan import CollapsePlan
@@ -15,6 +18,7 @@ def collapse_plan(
     cost: str = "time",
     batch_size: int = 32,
     size: int = 32,
+    example_inputs: Any = None,
     verbose: bool = True,
 ) -> CollapsePlan:
     """Finds out what can be merged in a model, exactly, and what of it pays.
@@ -25,6 +29,9 @@ def collapse_plan(
             number of multiplications.
         batch_size: Number of samples in a batch when time is measured.
         size: What unknown sizes are taken for.
+        example_inputs: A batch that the model takes, in the structure of its inputs, to be timed
+            on and for unknown sizes to be taken from. Default: random numbers; give it where the
+            model does not take those.
         verbose: Whether to print the plan.
 
     Returns:
@@ -34,7 +41,8 @@ def collapse_plan(
         ValueError: As `collapse` does.
     """
     _check(model, cost, batch_size, size)
-    plan = Planner(model, Surgeon(model), cost, batch_size, size).plan()
+    example_inputs, size = _examples(model, example_inputs, size)
+    plan = Planner(model, Surgeon(model), cost, batch_size, size, example_inputs).plan()
     if verbose:
         print(plan)
     return plan
@@ -47,6 +55,7 @@ def collapse(
     cost: str = "time",
     batch_size: int = 32,
     size: int = 32,
+    example_inputs: Any = None,
     tolerance: float | None = None,
 ) -> keras.Model:
     """Merges away what is linear in a model. What is left is a plain Keras model, and faster.
@@ -59,8 +68,9 @@ def collapse(
     0 and 1, and else `PReLU`, or a sum for other functions than ReLU.
 
     The new model is for inference: it has no dropout and no batch normalization to train on. It is
-    compared with the one given on random inputs before it is returned. It needs nothing of this
-    library to be saved, loaded or exported.
+    compared with the one given before it is returned, on random inputs or those that you give;
+    random layers draw the same numbers in both. It needs nothing of this library to be saved,
+    loaded or exported.
 
     Args:
         model: A built Functional or Sequential model.
@@ -68,6 +78,8 @@ def collapse(
         cost: See `collapse_plan`; not used with `plan`.
         batch_size: See `collapse_plan`; not used with `plan`.
         size: What unknown sizes are taken for, in costs and in the comparison.
+        example_inputs: A batch that the model takes, to be compared on; see `collapse_plan`.
+            Default: random numbers, of several sizes if sizes are free.
         tolerance: The largest difference of outputs that is accepted, relative to the largest
             output. Default: 1e-4 in float32, 1e-9 in float64, 2e-2 if a layer computes in half
             precision.
@@ -77,8 +89,9 @@ def collapse(
 
     Raises:
         ValueError: If the model has no graph, weights that are not finite, or a layer that cannot
-            be copied; if the plan was made for another model; or if the outputs differ by more than
-            `tolerance`.
+            be copied; if the plan was made for another model; if the outputs differ by more than
+            `tolerance`; or if the given model's own are not finite or hardly determined on the
+            inputs compared on.
 
     Example:
 
@@ -93,13 +106,14 @@ def collapse(
     [('Dense', (None, 10))]
     """
     _check(model, cost, batch_size, size)
+    example_inputs, size = _examples(model, example_inputs, size)
     surgeon = Surgeon(model)
     if plan is None:
-        Planner(model, surgeon, cost, batch_size, size).plan()
+        Planner(model, surgeon, cost, batch_size, size, example_inputs).plan()
     else:
         _carry_out(surgeon, plan)
     collapsed = surgeon.write()
-    verify(model, collapsed, tolerance, size)
+    verify(model, collapsed, tolerance, size, example_inputs)
     return collapsed
 
 
@@ -119,6 +133,41 @@ def _carry_out(surgeon, plan):
                 f"{unknown[0]!r}. Make it anew with `collapse_plan(model)`."
             )
         surgeon.carry_out([by_name[name] for name in names])
+
+
+def _examples(model, example_inputs, size):
+    """The example inputs as arrays, if there are any, and what unknown sizes are."""
+    if example_inputs is None:
+        return None, size
+    structure, _ = private.structures(model)
+    try:
+        arrays = keras.tree.map_structure(
+            lambda tensor, x: _array(x, tensor.dtype), structure, example_inputs
+        )
+    except Exception as error:
+        raise ValueError(
+            f"`example_inputs` must be a batch that model '{model.name}' takes, in the structure "
+            f"of its inputs. Received: {_described(example_inputs)} for {_described(structure)}"
+        ) from error
+    pairs = list(zip(keras.tree.flatten(structure), keras.tree.flatten(arrays)))
+    if not all(x.ndim == len(tensor.shape) and len(x) for tensor, x in pairs):
+        raise ValueError(
+            f"`example_inputs` must have the axes of the inputs of model '{model.name}', and one "
+            f"sample at least. Received: {_described(arrays)} for {_described(structure)}"
+        )
+    unknown = (
+        n for tensor, x in pairs for known, n in zip(tensor.shape[1:], x.shape[1:]) if known is None
+    )
+    return arrays, next(unknown, size)
+
+
+def _array(x, dtype):
+    x = keras.ops.convert_to_numpy(x) if keras.ops.is_tensor(x) else np.asarray(x)
+    return x if dtype in ("string", "bfloat16") else x.astype(dtype)
+
+
+def _described(inputs):
+    return keras.tree.map_structure(lambda x: f"{type(x).__name__}{np.shape(x)}", inputs)
 
 
 def _check(model, cost, batch_size, size):

@@ -23,14 +23,16 @@ class Planner:
         cost: `"time"` or `"macs"`.
         batch_size: Number of samples in a batch.
         size: What unknown sizes are taken for.
+        example_inputs: A batch for the model, or `None`.
     """
 
-    def __init__(self, model, surgeon, cost, batch_size, size):
+    def __init__(self, model, surgeon, cost, batch_size, size, example_inputs=None):
         self._model = model
         self._surgeon = surgeon
         self._cost = cost
         self._batch_size = batch_size
         self._size = size
+        self._example_inputs = example_inputs
         self._stopwatch = Stopwatch()
         self._rows: list[dict[str, Any]] = []
         self._round = 0
@@ -103,7 +105,11 @@ class Planner:
         if self._cost == "time" and self._whole is None:
             self._whole = self._surgeon.write_to_time()
             self._inputs, _ = next(
-                runs(self._model, self._whole.predict_on_batch, self._size, self._batch_size)
+                runs(
+                    self._model,
+                    self._whole.predict_on_batch,
+                    *(self._size, self._batch_size, self._example_inputs),
+                )
             )
         self._surgeon.carry_out(chosen)
         if self._cost == "time":

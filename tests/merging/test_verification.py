@@ -1,0 +1,187 @@
+"""`collapse` compares what it made with the given model, on inputs that this one takes."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from keras_nladv import SparsePReLU, collapse, collapse_plan
+from keras_nladv.merging.verification import verify
+
+from .test_collapse import difference, kinds
+
+
+def halves(*shape):
+    """Two layers with every other unit linear between them."""
+    units = SparsePReLU()
+    model = keras.Sequential([layers.Dense(8), units, layers.Dense(4)])
+    model.build((None, *(shape or (4,))))
+    units.alpha.assign(np.arange(8) % 2)
+    return model
+
+
+def between(start, end=None, shape=(4,)):
+    """A model with linear units, and something before and behind them."""
+    inputs = keras.Input(shape)
+    x = halves(*shape)(start(inputs))
+    return keras.Model(inputs, x if end is None else end(x))
+
+
+def spoil(model):
+    next(w for w in model.weights if w.shape == (4, 4)).assign(ops.ones((4, 4)))
+
+
+def same(x):
+    return x
+
+
+@keras.saving.register_keras_serializable("tests")
+class Noise(layers.Layer):
+    """Adds noise of its own seed, of that of Keras, or of nobody's."""
+
+    def __init__(self, source, **kwargs):
+        super().__init__(**kwargs)
+        self.source = source
+        self.generator = keras.random.SeedGenerator()
+
+    def call(self, x):
+        if self.source == "NumPy" and not isinstance(x, keras.KerasTensor):
+            return x + ops.convert_to_tensor(np.random.default_rng().normal(), "float32")
+        seed = {"own": self.generator}.get(self.source)
+        return x + keras.random.normal(ops.shape(x), seed=seed)
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor(x.shape, x.dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "source": self.source}
+
+
+@pytest.mark.parametrize("source", ["own", "Keras"])
+def test_random_layers_are_compared_with_the_same_seeds(source):
+    model = between(Noise(source), Noise(source))
+    collapsed = collapse(model, cost="macs")
+    states = [v for v in model.variables if "seed" in v.path]
+    before = [ops.convert_to_numpy(state).copy() for state in states]
+    verify(model, collapsed, None, 8)
+    for value, state in zip(before, states, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(state), value)
+    spoil(collapsed)
+    with pytest.raises(ValueError, match="more than `tolerance`"):
+        verify(model, collapsed, None, 8)
+
+
+def test_what_nobody_can_seed_is_left_out_and_said_so():
+    inputs = keras.Input((4,))
+    x = halves()(inputs)
+    model = keras.Model(inputs, [x, Noise("NumPy")(x)])
+    with pytest.warns(UserWarning, match=r"did not compare outputs \[1\] of model 'functional"):
+        collapsed = collapse(model, cost="macs")
+    spoil(collapsed)
+    with pytest.warns(match="not compare"), pytest.raises(ValueError, match="please report it"):
+        verify(model, collapsed, None, 8)
+
+
+def curve(x):
+    """Overflows for what is larger than 1, and is chaotic before."""
+    for _ in range(12):
+        x = x * x + 4 * x
+    return x
+
+
+def test_smaller_inputs_where_larger_ones_overflow():
+    model = between(same, curve)
+    collapsed = collapse(model, cost="macs")
+    assert kinds(collapsed).count("Dense") == 3
+    x = np.full((2, 4), 1e-3, "float32")
+    np.testing.assert_allclose(
+        *(ops.convert_to_numpy(each(x)) for each in (model, collapsed)), rtol=1e-2
+    )
+
+
+def test_what_is_never_finite():
+    """The given model is to blame, and can be compared on inputs that it is for."""
+    model = between(lambda x: ops.log(x - 9.0))
+    with pytest.raises(ValueError, match=r"on random inputs its outputs are not finite.*Give"):
+        collapse(model, cost="macs")
+    x = np.random.default_rng(0).uniform(10, 12, (3, 4))
+    collapsed = collapse(model, cost="macs", example_inputs=x)
+    assert np.isfinite(ops.convert_to_numpy(collapsed(x))).all()
+    with pytest.raises(ValueError, match="on `example_inputs` its outputs are not finite"):
+        collapse(model, cost="macs", example_inputs=-x)
+
+
+def test_infinite_outputs_among_others():
+    """As logits that are masked away: what is finite agrees."""
+    model = between(same, lambda x: ops.where(np.arange(4) == 1, -np.inf, x))
+    collapsed = collapse(model, cost="macs")
+    spoil(collapsed)
+    with pytest.raises(ValueError, match="its outputs are not finite"):
+        verify(model, collapsed, None, 8)
+
+
+def test_what_rounding_decides():
+    model = between(same, lambda x: ops.sin(1e7 * x))
+    with pytest.raises(ValueError, match=r"if its inputs change in their last digit.*`tolerance`"):
+        collapse(model, cost="macs")
+    assert collapse(model, cost="macs", tolerance=3.0).built
+
+
+def test_fixed_batch_sizes():
+    inputs = keras.Input(batch_shape=(5, 4))
+    x = ops.reshape(halves()(inputs), (5, 2, 2))
+    model = keras.Model(inputs, x)
+    assert difference(model, collapse(model, cost="macs"), (5, 4)) < 1e-5
+    plan = collapse_plan(model, batch_size=2, verbose=False)
+    assert collapse(model, plan).output_shape == (5, 2, 2)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Positions(layers.Layer):
+    """A table of positions, as language models have it; on JAX what is beyond it is no number."""
+
+    def __init__(self, length, **kwargs):
+        super().__init__(**kwargs)
+        self.length = length
+        self.table = layers.Embedding(length, 4)
+
+    def call(self, x):
+        return x + self.table(ops.cumsum(ops.ones_like(x[..., 0], "int32"), axis=1) - 1)
+
+    def get_config(self):
+        return {**super().get_config(), "length": self.length}
+
+
+@pytest.mark.parametrize("length", [10, 3])
+def test_tables_of_positions_that_are_shorter(length):
+    model = between(Positions(length), shape=(None, 4))
+    collapsed = collapse(model, cost="macs")
+    assert difference(model, collapsed, (2, length, 4)) < 1e-5
+    example = np.random.default_rng(0).normal(size=(1, length, 4))
+    plan = collapse_plan(model, batch_size=2, verbose=False, example_inputs=example)
+    assert difference(model, collapse(model, plan, example_inputs=example), (2, 2, 4)) < 1e-5
+
+
+def test_bad_example_inputs():
+    model = between(same)
+    for bad in ([np.ones((2, 4))] * 2, {"x": np.ones((2, 4))}, np.ones(4), np.ones((0, 4)), "x"):
+        with pytest.raises(ValueError, match="`example_inputs` must"):
+            collapse(model, cost="macs", example_inputs=bad)
+    with pytest.raises(ValueError, match="`example_inputs` must be a batch that model"):
+        collapse(model, cost="macs", example_inputs=np.ones((2, 5)))
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="Strings are tensors of TensorFlow only."
+)
+def test_strings():
+    words, numbers = keras.Input((1,), dtype="string"), keras.Input((2,))
+    one_hot = layers.StringLookup(vocabulary=["a"], output_mode="one_hot")(words)
+    x = halves()(layers.Concatenate()([one_hot, numbers]))
+    model = keras.Model([words, numbers], x)
+    for cost in ("macs", "time"):
+        collapsed = collapse(model, cost=cost)
+    example = [np.array([["a"], ["b"]]), np.ones((2, 2))]
+    collapsed = collapse(model, cost="macs", example_inputs=example)
+    x = [ops.convert_to_tensor(each) for each in example]
+    np.testing.assert_allclose(model(x), collapsed(x), atol=1e-5)
