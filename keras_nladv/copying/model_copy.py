@@ -171,6 +171,9 @@ class ModelCopy:
                 new.trainable = old.trainable
                 if not old.built:
                     continue
+                if not new.built:
+                    # In wrappers and cells a symbolic call asks for sizes only.
+                    new.build_from_config(old.get_build_config())
                 store: dict[str, Any] = {}
                 old.save_own_variables(store)
                 # By NumPy: on JAX, variables that shared an array would be deleted together.

@@ -6,10 +6,11 @@ import numpy as np
 from keras_nladv import private
 from keras_nladv.arguments import integer
 from keras_nladv.graph.require_graph import require_graph
+from keras_nladv.layers.sparse_prelu import SparsePReLU
 from keras_nladv.merging.collapse_plan import CollapsePlan
 from keras_nladv.merging.planner import Planner
 from keras_nladv.merging.surgeon import Surgeon
-from keras_nladv.merging.verification import verify
+from keras_nladv.merging.verification import runs, verify
 
 
 def collapse_plan(
@@ -42,6 +43,7 @@ def collapse_plan(
     """
     _check(model, cost, batch_size, size)
     example_inputs, size = _examples(model, example_inputs, size)
+    _run_once(model, size, example_inputs)
     plan = Planner(model, Surgeon(model), cost, batch_size, size, example_inputs).plan()
     if verbose:
         print(plan)
@@ -107,6 +109,7 @@ def collapse(
     """
     _check(model, cost, batch_size, size)
     example_inputs, size = _examples(model, example_inputs, size)
+    _run_once(model, size, example_inputs)
     surgeon = Surgeon(model)
     if plan is None:
         Planner(model, surgeon, cost, batch_size, size, example_inputs).plan()
@@ -159,6 +162,13 @@ def _examples(model, example_inputs, size):
         n for tensor, x in pairs for known, n in zip(tensor.shape[1:], x.shape[1:]) if known is None
     )
     return arrays, next(unknown, size)
+
+
+def _run_once(model, size, example_inputs):
+    """Runs a model if slopes inside its layers are there only then."""
+    units = [layer for layer in private.sublayers(model) if isinstance(layer, SparsePReLU)]
+    if not all(layer.built for layer in units):
+        next(runs(model, model, size, 1, example_inputs))
 
 
 def _array(x, dtype):

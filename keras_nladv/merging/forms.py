@@ -42,7 +42,9 @@ def available(step):
     Args:
         step: An `ActivationStep` with some units linear.
     """
-    return [name for name, (can, _) in FORMS.items() if can(step)]
+    # Masks end at operations.
+    passing = ("prelu", "sum") if step.masked else FORMS
+    return [name for name, (can, _) in FORMS.items() if name in passing and can(step)]
 
 
 def chosen(step, inputs):
@@ -53,9 +55,6 @@ def chosen(step, inputs):
         inputs: The tensor that it is applied to.
     """
     names = available(step)
-    if private.mask_of(inputs) is not None:
-        # Masks end at operations.
-        names = [name for name in names if name in ("prelu", "sum")]
     if inputs.dtype != "float32":
         # Arrays of other types are not taken as they are by all backends.
         names = [name for name in names if name not in ("maximum", "clip")]
@@ -97,11 +96,11 @@ def _where(writer, step, inputs, name):
 
 def _prelu(writer, step, inputs, name):
     """`PReLU`, with any slopes."""
-    rank = len(inputs.shape)
-    others = [axis for axis in range(1, rank) if axis != step.axis % rank]
+    slopes = step.broadcast(step.slopes, inputs)
+    slopes = slopes.reshape((1,) * (len(inputs.shape) - 1 - slopes.ndim) + slopes.shape)
+    others = [axis for axis, size in enumerate(slopes.shape, 1) if size == 1]
     layer = keras.layers.PReLU(shared_axes=others or None, name=name, dtype=step.policy)
-    shape = [1 if axis in others else len(step.slopes) for axis in range(1, rank)]
-    writer.weigh(layer, [step.slopes.reshape(shape)])
+    writer.weigh(layer, [slopes])
     return layer(inputs)
 
 

@@ -73,6 +73,8 @@ def _read(node, sources, is_shared):
     if len(node.outputs) == 1:
         activation = _read_activation(node, common)
         if activation is not None:
+            masks = map(private.mask_of, node.arguments.keras_tensors)
+            activation.masked = any(mask is not None for mask in masks)
             return [activation]
         is_sum = isinstance(operation, keras.layers.Add) or (
             private.is_keras_operation(operation) and kind == "Add"
@@ -118,24 +120,11 @@ def _kind(layer):
 def _read_activation(node, common):
     operation = node.operation
     shape = tuple(node.outputs[0].shape)
+    policy = getattr(operation, "dtype_policy", None)
+    if isinstance(operation, SparsePReLU):
+        return read_units(operation, node, common)
     if len(shape) < 2:
         return None
-    policy = getattr(operation, "dtype_policy", None)
-    axis = -1
-    if isinstance(operation, SparsePReLU):
-        slopes = operation.slopes
-        if operation.granularity == "channel":
-            axis = operation.axis % len(shape)
-            axis = -1 if axis == len(shape) - 1 else axis
-        elif operation.granularity == "layer":
-            axis = 1 if _channels_first(node) else -1
-            if shape[axis] is None:
-                return None
-            slopes = np.broadcast_to(slopes, shape[axis])
-        elif len(shape) > 2:
-            return None
-        function = savable(operation.activation)
-        return ActivationStep(**common, function=function, slopes=slopes, axis=axis, policy=policy)
     if isinstance(operation, keras.layers.PReLU):
         granularity, axis = granularity_of(operation)
         if granularity not in ("channel", "layer"):
@@ -156,6 +145,32 @@ def _read_activation(node, common):
         return None
     slopes = np.zeros(shape[axis])
     return ActivationStep(**common, function=function, slopes=slopes, axis=axis, policy=policy)
+
+
+def read_units(layer, node, common):
+    """The `ActivationStep` of a `SparsePReLU`.
+
+    Args:
+        layer: The layer.
+        node: The Keras node of its call.
+        common: Dict of the arguments of a `Step`.
+    """
+    shape, slopes, axis = tuple(node.outputs[0].shape), layer.slopes, None
+    if layer.granularity == "channel":
+        axis = layer.axis % len(shape)
+    elif layer.granularity == "layer" and len(shape) > 1:
+        along = 1 if _channels_first(node) else len(shape) - 1
+        if shape[along] is not None:
+            axis, slopes = along, np.broadcast_to(slopes, shape[along])
+    elif len(shape) == 2:
+        axis = 1
+    return ActivationStep(
+        **common,
+        function=savable(layer.activation),
+        slopes=slopes,
+        axis=-1 if axis == len(shape) - 1 else axis,
+        policy=layer.dtype_policy,
+    )
 
 
 def _channels_first(node):

@@ -91,31 +91,35 @@ class ActivationStep(Step):
 
     Attributes:
         function: The base activation.
-        slopes: Array of shape (channels,).
-        axis: The axis of the channels.
+        slopes: Array of shape (channels,), or one that broadcasts with the inputs without `axis`.
+        axis: The axis of the channels, `None` if the slopes are not by channel.
         policy: The dtype policy.
+        masked: Whether a mask has to be passed along.
         form: How to write it where some units are linear, one of `forms.FORMS`; empty for the
             default.
     """
 
     function: Callable[..., Any] = field(kw_only=True)
     slopes: np.ndarray = field(kw_only=True)
-    axis: int = field(kw_only=True)
+    axis: int | None = field(kw_only=True)
     policy: Any = field(kw_only=True)
+    masked: bool = field(kw_only=True, default=False)
     form: str = field(kw_only=True, default="")
 
     @property
     def linear(self):
-        """Bool array: which channels are exactly linear."""
+        """Bool array of the slopes' shape: which units are exactly linear."""
         return self.slopes == 1.0
 
     @property
     def signature(self):
         function = getattr(self.function, "__name__", type(self.function).__name__)
-        return (function, self.axis, len(self.slopes), bool(self.slopes.any()), self.form)
+        return (function, self.axis, self.slopes.shape, bool(self.slopes.any()), self.form)
 
     def broadcast(self, values, inputs):
-        """An array of values by channel, shaped to broadcast with the inputs."""
+        """An array of values, one for each slope, shaped to broadcast with the inputs."""
+        if self.axis is None:
+            return values
         rank = len(inputs.shape)
         return values.reshape([len(values)] + [1] * (rank - 1 - self.axis % rank))
 

@@ -1,4 +1,4 @@
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import replace
 
 import keras
@@ -7,8 +7,10 @@ import numpy as np
 from keras_nladv import private
 from keras_nladv.copying.model_copy import ModelCopy
 from keras_nladv.layers.sparse_prelu import SparsePReLU
+from keras_nladv.merging import own
 from keras_nladv.merging.forms import FORMS, chosen
 from keras_nladv.merging.linear_layers import CONVOLUTIONS, DEPTHWISE, PADDINGS
+from keras_nladv.merging.reader import read_units
 from keras_nladv.merging.steps import ActivationStep, AddStep, MapStep
 
 MAX_POOLING = (
@@ -28,11 +30,56 @@ class Writer(ModelCopy):
 
     def __init__(self):
         super().__init__()
+        # By the `id` of a layer, the names of what has been replaced inside it.
+        self._replaced = defaultdict(set)
         self._weights = []
         # Layers, with the map and the shape of the kernel that they are to get.
         self._maps = []
         # Arrays, with the map of the constant channel that fills them, the sizes and the axis.
         self._borders = []
+
+    def from_config(self, layer, changes=None, prefix=""):
+        """Makes a layer like another, without what is of this library inside."""
+        config = layer.get_config()
+        names = self._replaced[id(layer)]
+        plain = own.replaced(config, layer, lambda *found: self._plain_units(*found, names))
+        if plain is not config:
+            parts = {key: value for key, value in plain.items() if value is not config.get(key)}
+            changes = {**parts, **(changes or {})}
+        return super().from_config(layer, changes, prefix)
+
+    def _plain_units(self, layer, name, names):
+        """A plain layer in the place of a `SparsePReLU` inside a layer that is kept whole. Its name
+        is added to `names`."""
+        found = [x for x in private.sublayers(layer) if isinstance(x, SparsePReLU)]
+        found = [x for x in found if x.name == name]
+        if not found or any(not np.array_equal(x.slopes, found[0].slopes) for x in found):
+            raise ValueError(
+                f"what stands for its `SparsePReLU` '{name}' is not known: the slopes of those of "
+                "that name differ, or it has none of them"
+            )
+        units = found[0]
+        names.add(name)
+        shape = units.get_build_config()["input_shape"]
+        inputs = keras.Input(shape[1:], dtype=units.compute_dtype)
+        common = {"name": name, "inputs": [], "outputs": [], "node": None}
+        step = read_units(units, private.source(units(inputs)), common)
+        if step.linear.all():
+            return keras.layers.Activation("linear", name=name)
+        # Made of the configuration it has no weights, those of a PReLU would be lost.
+        is_binary = np.isin(step.slopes, (0.0, 1.0)).all()
+        step = replace(step, form="" if is_binary else "sum")
+        writer = Writer()
+        return keras.Model(inputs, writer.activation(step, inputs), name=name)
+
+    def transfer_weights(self):
+        for copy, original in self._copies.values():
+            names = self._replaced[id(original)]
+            for layer in (original, copy) if isinstance(original, keras.Layer) else ():
+                for part in private.sublayers(layer):
+                    if part.name in names or isinstance(part, own.ON_WEIGHTS):
+                        self.unmatched[id(original)].update(map(id, private.sublayers(part)))
+        super().transfer_weights()
 
     def model(self, flat, steps, ends):
         """Writes the steps of a flat model; `ends` are the keys of its outputs in order."""
@@ -104,7 +151,7 @@ class Writer(ModelCopy):
                     # The same for fewer positions.
                     fused.add(id(following))
                     inputs = [self._repeated(following, inputs)]
-                outputs = self._activation(step, *inputs)
+                outputs = self.activation(step, *inputs)
             elif isinstance(step, AddStep) and step.node is None:
                 name = self.unique_name(step.name)
                 outputs = keras.layers.Add(name=name, dtype=step.policy)(inputs)
@@ -183,7 +230,8 @@ class Writer(ModelCopy):
         self._maps.append((layer, linear, shape))
         return layer(inputs)
 
-    def _activation(self, step, inputs):
+    def activation(self, step, inputs):
+        """Applies an activation, in the form of its step."""
         is_sparse = isinstance(step.node and step.node.operation, SparsePReLU)
         if step.node is not None and not is_sparse:
             return self._repeated(step, [inputs])

@@ -337,6 +337,20 @@ def test_a_constant_channel_is_appended_once(everything_pays):
     assert difference(model, collapsed, (2, 12, 2)) < 1e-5
 
 
+@pytest.mark.parametrize("axis", [1, 2, 3, -1, -2, -3])
+def test_axes_and_epsilons_of_batch_normalization(axis):
+    """Of as many rows and columns as channels, nothing but the axis tells which is meant."""
+    inputs = keras.Input((4, 4, 3))
+    x = layers.BatchNormalization(axis, epsilon=0.5, scale=False)(layers.Conv2D(4, 1)(inputs))
+    x = layers.BatchNormalization(axis, epsilon=0.05, center=False)(layers.Conv2D(4, 1)(x))
+    model = randomized(keras.Model(inputs, x), 0.0)
+    collapsed = collapse(model, cost="macs")
+    assert difference(model, collapsed, (2, 4, 4, 3)) < 1e-5
+    over_channels = axis in (3, -1)
+    assert kinds(collapsed).count("BatchNormalization") == (0 if over_channels else 2)
+    assert kinds(collapsed).count("Conv2D") == (1 if over_channels else 2)
+
+
 def test_borders_are_refused_and_said_so():
     model = keras.Sequential(
         [
