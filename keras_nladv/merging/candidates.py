@@ -5,6 +5,7 @@ import itertools
 import math
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -111,18 +112,27 @@ class Finder:
             if isinstance(step, ActivationStep) and step.slopes.any():
                 maker = self._makers.get(step.inputs[0])
                 fused = isinstance(maker, MapStep) and self._only_consumer(maker) is step
-                before = [maker, step] if fused else [step]
+                before: list[Any] = [maker, step] if fused else [step]
                 now, *_ = [step.form] if step.form else available(step)
                 for form in available(step):
                     if form != now:
-                        after = [*before[:-1], replace(step, form=form, node=None)]
-                        name = f"{step.name} as {form}"
+                        rewritten = replace(step, form=form, node=None)
                         # As if it were a chain of its own: its forms exclude each other.
-                        yield Candidate(name, (-2 - number, 0, 0), before, after, rewrites=True)
+                        yield Candidate(
+                            f"{step.name} as {form}",
+                            (-2 - number, 0, 0),
+                            before,
+                            [*before[:-1], rewritten],
+                            rewrites=True,
+                        )
             if isinstance(step, MapStep) and step.map.takes_one and step.border == "computed":
-                after = replace(step, border="constant", node=None)
-                name = f"{step.name} with a constant border"
-                yield Candidate(name, (-2 - number, 0, 0), [step], [after], rewrites=True)
+                yield Candidate(
+                    f"{step.name} with a constant border",
+                    (-2 - number, 0, 0),
+                    [step],
+                    [replace(step, border="constant", node=None)],
+                    rewrites=True,
+                )
         for number, run, between, (first, last) in self._runs():
             if len(run) > 1 and not all(each is None or each.linear.all() for each in between):
                 straight = _straight(run, between)

@@ -40,9 +40,13 @@ class Writer(ModelCopy):
 
     def from_config(self, layer, changes=None, prefix=""):
         """Makes a layer like another, without what is of this library inside."""
-        config = layer.get_config()
+        try:
+            config = layer.get_config()
+        except Exception:
+            # What is wrong is said where all layers are made.
+            return super().from_config(layer, changes, prefix)
         names = self._replaced[id(layer)]
-        plain = own.replaced(config, layer, lambda *found: self._plain_units(*found, names))
+        plain = own.replaced(config, layer, lambda x, name: self._plain_units(x, name, names))
         if plain is not config:
             parts = {key: value for key, value in plain.items() if value is not config.get(key)}
             changes = {**parts, **(changes or {})}
@@ -55,8 +59,10 @@ class Writer(ModelCopy):
         found = [x for x in found if x.name == name]
         if not found or any(not np.array_equal(x.slopes, found[0].slopes) for x in found):
             raise ValueError(
-                f"what stands for its `SparsePReLU` '{name}' is not known: the slopes of those of "
-                "that name differ, or it has none of them"
+                f"Layer '{layer.name}' of class {type(layer).__name__} lists a `SparsePReLU` "
+                f"'{name}' in its configuration, and has none inside, or several whose slopes "
+                "differ. Which slopes a plain layer in its place has is not known. Give each an "
+                "argument and a name of its own."
             )
         units = found[0]
         names.add(name)

@@ -130,7 +130,24 @@ def test_regularizers_and_constraints(tmp_path):
     checked(pruned, (2, 8, 4), tmp_path)
 
 
+@keras.saving.register_keras_serializable("tests")
+class Doubled(Own):
+    """Makes two of the activation that it lists."""
+
+    def __init__(self, units, activation, **kwargs):
+        super().__init__(units, activation, **kwargs)
+        self.other = SparsePReLU.from_config(self.activation.get_config())
+
+    def call(self, x):
+        return self.other(super().call(x))
+
+
 def test_what_cannot_be_replaced_is_said():
-    model = keras.Sequential([keras.Input((4,)), Stubborn(name="mule")])
+    model = keras.Sequential([keras.Input((4,)), Stubborn()])
     with pytest.raises(ValueError, match=r"Layer 'stubborn.*Let the class take its activation"):
+        collapse(model, cost="macs")
+    layer = Doubled(4, SparsePReLU())
+    model = keras.Sequential([keras.Input((4,)), layer])
+    layer.other.alpha.assign([1, 0, 0, 1])
+    with pytest.raises(ValueError, match=r"Layer 'doubled.* several whose slopes differ"):
         collapse(model, cost="macs")
