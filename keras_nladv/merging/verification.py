@@ -179,16 +179,20 @@ def _batches(structure, size, samples, example_inputs):
 
 
 def _outputs(model, inputs):
-    """What a model puts out for given seeds: a list of arrays."""
+    """What a model puts out for given seeds: a list of arrays of floats."""
     with _same_seeds(model):
         outputs = keras.tree.flatten(model(inputs, training=False))
-    dtypes = [keras.backend.standardize_dtype(x.dtype) for x in outputs]
-    return [
-        keras.ops.convert_to_numpy(
-            keras.ops.cast(x, "float64" if dtype == "float64" else "float32")
-        )
-        for x, dtype in zip(outputs, dtypes)
-    ]
+    return [_floats(x) for x in outputs]
+
+
+def _floats(output):
+    dtype = keras.backend.standardize_dtype(output.dtype)
+    if dtype == "string":
+        words = keras.ops.convert_to_numpy(output)
+        return np.array([hash(word) for word in words.ravel()], float).reshape(words.shape)
+    return keras.ops.convert_to_numpy(
+        keras.ops.cast(output, "float64" if dtype == "float64" else "float32")
+    )
 
 
 @contextmanager

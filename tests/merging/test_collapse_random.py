@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from keras import layers
 
 from keras_nladv import SparsePReLU, collapse, collapse_plan
+from keras_nladv.merging.surgeon import Surgeon
 
 from .test_collapse import difference, paying_everything, randomized
 
@@ -56,7 +57,7 @@ def drawn_network(draw):
     def called(x, size):
         kind = draw(st.sampled_from(["map", "map", "pad", "norm", "units", "units"]))
         if kind == "units":
-            activation = draw(st.sampled_from(["relu", "relu", "gelu"]))
+            activation = draw(st.sampled_from(["relu", "relu6", "gelu"]))
             return SparsePReLU(axis=axis, activation=activation)(x), size
         if kind == "norm":
             return layers.BatchNormalization(axis=axis)(x), size
@@ -85,6 +86,13 @@ def test_random_networks(data, share, seed, all_of_it):
     model = randomized(drawn_network(data.draw), share, seed, slopes=(0.0, 0.0, 0.25))
     with paying_everything() if all_of_it else contextlib.nullcontext():
         plan = collapse_plan(model, cost="macs", size=SIZE, verbose=False)
+        surgeon = Surgeon(model)
+        for names in plan.taken:
+            surgeon.carry_out([each for each in surgeon.candidates() if each.name in names])
+        forms = [each.name for each in surgeon.forms()]
+        for name in data.draw(st.lists(st.sampled_from(forms), max_size=1)) if forms else ():
+            round_ = len(plan.taken) + 1
+            plan.rows.append({"round": round_, "name": name, "outcome": "taken"})
         collapsed = collapse(model, plan, size=SIZE)
     shape = [2, *(SIZE if n is None else n for n in model.input_shape[1:])]
     assert difference(model, collapsed, shape, seed) < 1e-4

@@ -142,6 +142,7 @@ class Doubled(Own):
         return self.other(super().call(x))
 
 
+@pytest.mark.once
 def test_what_cannot_be_replaced_is_said():
     model = keras.Sequential([keras.Input((4,)), Stubborn()])
     with pytest.raises(ValueError, match=r"Layer 'stubborn.*Let the class take its activation"):
