@@ -3,7 +3,7 @@
 import functools
 import itertools
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -108,18 +108,22 @@ class Finder:
         around it divided in two of fewer channels, of which one has no activation. So are constant
         channels.
         """
+        names = Counter(step.name for step in self._steps)
         for number, step in enumerate(self._steps):
             if isinstance(step, ActivationStep) and step.slopes.any():
                 maker = self._makers.get(step.inputs[0])
                 fused = isinstance(maker, MapStep) and self._only_consumer(maker) is step
                 before: list[Any] = [maker, step] if fused else [step]
+                # One that is shared stands in several places.
+                named = before if names[step.name] > 1 else [step]
+                name = " + ".join(x.name for x in named)
                 now, *_ = [step.form] if step.form else available(step)
                 for form in available(step):
                     if form != now:
                         rewritten = replace(step, form=form, node=None)
                         # As if it were a chain of its own: its forms exclude each other.
                         yield Candidate(
-                            f"{step.name} as {form}",
+                            f"{name} as {form}",
                             (-2 - number, 0, 0),
                             before,
                             [*before[:-1], rewritten],

@@ -80,6 +80,21 @@ def test_slopes_between():
         assert difference(model, written(model, *names), (2, 5, 6, 4)) < 1e-6, default
 
 
+@pytest.mark.once
+def test_shared_activations_have_a_form_in_each_place():
+    inputs = keras.Input((4,))
+    units = SparsePReLU(name="units")
+    x = units(layers.Dense(6, name="second")(units(layers.Dense(6, name="first")(inputs))))
+    model = keras.Model(inputs, layers.Softmax()(x))
+    units.alpha.assign([1, 0, 1, 0, 0, 0])
+    names = [each.name for each in Surgeon(model).forms()]
+    assert {"first + units as where", "second + units as where"} <= set(names)
+    collapsed = written(model, "second + units as where")
+    found = [type(operation).__name__ for operation in collapsed.operations]
+    assert found.index("Maximum") < found.index("Where")
+    assert difference(model, collapsed, (3, 4)) < 1e-6
+
+
 @pytest.mark.parametrize("activation", ["relu6", "gelu"])
 def test_in_two(activation):
     """The layers around are divided, also where borders keep them from being merged."""
