@@ -6,6 +6,8 @@ from keras_nladv.callbacks import PathLengthCallback as PathLengthCallback
 from keras_nladv.callbacks import core_image as core_image
 from keras_nladv.constraints import FixedMask as FixedMask
 from keras_nladv.conversion import sparsify as sparsify
+from keras_nladv.engines import milliseconds as milliseconds
+from keras_nladv.engines import register_engine as register_engine
 from keras_nladv.graph import nonlinearity_report as nonlinearity_report
 from keras_nladv.graph import path_length as path_length
 from keras_nladv.graph import register_path_rule as register_path_rule

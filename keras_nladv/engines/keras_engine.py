@@ -1,0 +1,41 @@
+import logging
+from contextlib import contextmanager
+from typing import ClassVar
+
+from keras_nladv.arguments import integer
+from keras_nladv.engines.engine import Engine
+
+
+class Keras(Engine):
+    """Keras itself, on the backend and device at hand.
+
+    It takes any model. `threads` is not used: backends take their number of threads when they
+    start.
+    """
+
+    name = "keras"
+    packages: ClassVar = dict.fromkeys(("tensorflow", "jax", "torch"), ("keras",))
+    suffix = ".keras"
+
+    def __init__(self, model, *, batch_size=None, size=None, threads=1, verify=False):
+        integer("threads", threads, least=1)
+        self._model = model
+
+    def __call__(self, inputs):
+        with _many_models():
+            return self._model.predict_on_batch(inputs)
+
+    def write(self, path):
+        self._model.save(path)
+
+
+@contextmanager
+def _many_models():
+    """Keeps TensorFlow from warning that there are many models, which it takes for one."""
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,111 @@
+from typing import ClassVar
+
+import keras
+import numpy as np
+
+from keras_nladv.engines.engine import Engine
+from keras_nladv.engines.quiet import quiet
+from keras_nladv.engines.tensorflow_graph import tensorflow_graph
+from keras_nladv.engines.torch_module import torch_module
+
+OPSET = 18
+
+
+class ONNXRuntime(Engine):
+    """ONNX Runtime, on the CPU. Its files are ONNX."""
+
+    name = "onnxruntime"
+    packages: ClassVar = {
+        "tensorflow": ("onnxruntime", "tf2onnx"),
+        "torch": ("onnxruntime", "onnxscript"),
+    }
+    extra = "onnxruntime"
+    suffix = ".onnx"
+
+    def convert(self, model):
+        import onnxruntime
+
+        convert = _from_torch if keras.backend.backend() == "torch" else _from_tensorflow
+        self.content = convert(model, self.inputs).SerializeToString()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        # Errors only: it warns of what it leaves out of a graph.
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            self.content, options, providers=["CPUExecutionProvider"]
+        )
+        # What the outputs do not depend on is no input of the file.
+        self._names = {each.name for each in self._session.get_inputs()}
+
+    def run(self, arrays):
+        feed = {s.name: x for s, x in zip(self.inputs, arrays) if s.name in self._names}
+        return self._session.run(None, feed)
+
+    def write(self, path):
+        path.write_bytes(self.content)
+
+
+def _from_torch(model, specs):
+    import torch
+
+    module, samples = torch_module(model, specs)
+    free = [
+        {i: torch.export.Dim.DYNAMIC for i, n in enumerate(spec.shape) if n is None}
+        for spec in specs
+    ]
+    with quiet("torch.onnx"), torch.no_grad():
+        program = torch.onnx.export(
+            module,
+            samples,
+            input_names=[spec.name for spec in specs],
+            output_names=[f"output_{i}" for i in range(len(model.outputs))],
+            dynamic_shapes={"inputs": tuple(free)} if any(free) else None,
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+        program.optimize()
+    return program.model_proto
+
+
+def _from_tensorflow(model, specs):
+    import tf2onnx
+
+    function = tensorflow_graph(model, specs)
+    names = [[x.name for x in tensors] for tensors in (function.inputs, function.outputs)]
+    readable = [spec.name for spec in specs], [f"output_{i}" for i in range(len(names[1]))]
+    with quiet("tf2onnx", "tensorflow"):
+        proto, _ = tf2onnx.convert.from_graph_def(
+            function.graph.as_graph_def(),
+            input_names=names[0],
+            output_names=names[1],
+            opset=OPSET,
+            custom_op_handlers={"Erfc": (_erfc, []), "Expm1": (_expm1, [])},
+            tensors_to_rename=dict(zip([*names[0], *names[1]], [*readable[0], *readable[1]])),
+        )
+    return proto
+
+
+def _erfc(graph, node, name, args):
+    """Writes what ONNX has no operation for: 1 - erf(x), which is in GELU."""
+    _difference(graph, node, name, "Erf", is_one_first=True)
+
+
+def _expm1(graph, node, name, args):
+    """The same for exp(x) - 1."""
+    _difference(graph, node, name, "Exp", is_one_first=False)
+
+
+def _difference(graph, node, name, operation, is_one_first):
+    import tf2onnx
+
+    (inputs,), (output,) = node.input, node.output
+    shape, dtype = graph.get_shape(output), graph.get_dtype(output)
+    graph.remove_node(node.name)
+    one = graph.make_const(
+        f"{name}_one", np.array(1, tf2onnx.utils.map_onnx_to_numpy_type(dtype))
+    ).output[0]
+    value = graph.make_node(operation, [inputs], shapes=[shape], dtypes=[dtype]).output[0]
+    operands = [one, value] if is_one_first else [value, one]
+    graph.make_node("Sub", operands, outputs=[output], name=name, shapes=[shape], dtypes=[dtype])

@@ -1,0 +1,33 @@
+import keras
+
+from keras_nladv import private
+
+
+def tensorflow_graph(model, specs):
+    """A model as a TensorFlow function whose weights and constants are constants of its graph.
+
+    Converters take constants that a function has captured for inputs of the network.
+
+    Args:
+        model: A model with a graph, on the backend TensorFlow.
+        specs: List of `KerasTensor`s, what its inputs are.
+
+    Returns:
+        A concrete function of tensors in the order of the model's inputs. The names of its inputs
+        are those of `specs`.
+    """
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    structure, _ = private.structures(model)
+
+    def call(*tensors):
+        inputs = keras.tree.pack_sequence_as(structure, tensors)
+        outputs = keras.tree.flatten(model(inputs, training=False))
+        return [tf.identity(x, name=f"output_{i}") for i, x in enumerate(outputs)]
+
+    signature = [tf.TensorSpec(spec.shape, spec.dtype, name=spec.name) for spec in specs]
+    function = tf.function(call, input_signature=signature, autograph=False)
+    return convert_variables_to_constants_v2(
+        function.get_concrete_function(), lower_control_flow=False
+    )

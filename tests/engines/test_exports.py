@@ -1,0 +1,187 @@
+"""Networks compute in all engines what they compute in Keras."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from keras_nladv import SparsePReLU, collapse
+from keras_nladv.engines import Engine, LiteRT, ONNXRuntime, OpenVINO
+from tests.engines.models import ACTIVATIONS, every_activation, vision_transformer
+
+ENGINES = (ONNXRuntime, LiteRT, OpenVINO)
+
+
+@pytest.fixture(params=ENGINES, ids=lambda engine: engine.name)
+def engine(request):
+    try:
+        request.param.require()
+    except (ImportError, ValueError) as error:
+        pytest.skip(str(error))
+    return request.param
+
+
+def assert_same(network, model, shape, tolerance=1e-5):
+    x = np.random.default_rng(1).normal(size=shape).astype("float32")
+    expected, received = (keras.tree.flatten(each(x)) for each in (model, network))
+    for number, (right, other) in enumerate(zip(expected, received, strict=True)):
+        right = keras.ops.convert_to_numpy(keras.ops.cast(right, "float32"))
+        limit = tolerance * np.abs(right).max()
+        np.testing.assert_allclose(other, right, rtol=0, atol=limit, err_msg=str(number))
+
+
+def test_every_activation(engine):
+    model = every_activation()
+    assert len(ACTIVATIONS) > 28
+    assert_same(engine(model), model, (3, 6))
+
+
+def test_vision_transformer(engine, tmp_path):
+    model = vision_transformer()
+    network = engine(model, batch_size=1, threads=2)
+    assert_same(network, model, (1, 16, 16, 3))
+    network.save(tmp_path / f"model{engine.suffix}")
+    x = np.random.default_rng(0).normal(size=(1, 16, 16, 3)).astype("float32")
+    received = by_itself(engine, str(tmp_path / f"model{engine.suffix}"), x)
+    np.testing.assert_allclose(received, keras.ops.convert_to_numpy(model(x)), atol=1e-5)
+    names = {f"model{suffix}" for suffix in (engine.suffix, *engine.others)}
+    assert {path.name for path in tmp_path.iterdir()} == names
+
+
+def by_itself(engine, path, x):
+    """Runs a file in its engine, without this library."""
+    if engine is ONNXRuntime:
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path)
+        (name,) = (each.name for each in session.get_inputs())
+        return session.run(None, {name: x})[0]
+    if engine is LiteRT:
+        from ai_edge_litert.interpreter import Interpreter
+
+        interpreter = Interpreter(path)
+        (index,) = (each["index"] for each in interpreter.get_input_details())
+        interpreter.resize_tensor_input(index, x.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(index, x)
+        interpreter.invoke()
+        return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    import openvino
+
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    return openvino.Core().compile_model(path, "CPU", exact)(x)[0]
+
+
+def test_partly_linear(engine):
+    """Whatever a collapsed network is written with."""
+    inputs = x = keras.Input((8, 8, 3))
+    for number, function in enumerate(("relu", "relu6", "gelu", "silu", "tanh")):
+        x = layers.Conv2D(6, 3, padding="same")(x)
+        x = SparsePReLU(activation=function, name=f"{function}_{number}")(x)
+    x = layers.ZeroPadding2D(1)(layers.BatchNormalization(beta_initializer="ones")(x))
+    x = SparsePReLU(name="between")(layers.DepthwiseConv2D(3)(x))
+    model = keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)))
+    for layer in model.layers:
+        if isinstance(layer, SparsePReLU):
+            layer.alpha.assign(np.arange(6) % 2 * (0.5 if layer.name == "between" else 1.0))
+    collapsed = collapse(model, cost="macs")
+    assert_same(engine(collapsed), model, (2, 8, 8, 3))
+
+
+def test_several_inputs_and_free_sizes(engine):
+    """Inputs that nothing depends on, of whole numbers, and in an order that is not theirs."""
+    inputs = {
+        "z": keras.Input((None, None, 3), name="z"),
+        "a": keras.Input((4,), dtype="int32", name="a"),
+        "unused": keras.Input((2,), name="unused"),
+    }
+    x = layers.Conv2D(5, 3, 2, padding="same")(inputs["z"])
+    pooled = layers.GlobalMaxPooling2D()(layers.MaxPooling2D(3, 2, padding="same")(x))
+    embedded = layers.GlobalAveragePooling1D()(layers.Embedding(9, 3)(inputs["a"]))
+    model = keras.Model(inputs, {"second": pooled, "first": [embedded, 2 * pooled]})
+    network = engine(model)
+    rng = np.random.default_rng(0)
+    for samples, height, width in ((1, 9, 12), (3, 16, 10)):
+        x = {
+            "z": rng.normal(size=(samples, height, width, 3)).astype("float32"),
+            "a": rng.integers(9, size=(samples, 4)),
+            "unused": np.zeros((samples, 2)),
+        }
+        expected, received = model(x), network(x)
+        assert received.keys() == expected.keys()
+        keras.tree.map_structure(
+            lambda right, other: np.testing.assert_allclose(
+                other, keras.ops.convert_to_numpy(right), atol=1e-5
+            ),
+            expected,
+            received,
+        )
+    with pytest.raises(ValueError, match=r"Input 'z' must be of shape .* Received: shape \(3, 4\)"):
+        network({**x, "z": np.zeros((3, 4))})
+    with pytest.raises(ValueError, match="must be 3 arrays"):
+        network([x["z"]])
+
+
+def test_arithmetic(engine):
+    """Of floats and whole numbers, by all names that functions have."""
+    inputs, whole = keras.Input((4,), name="a"), keras.Input((4,), dtype="int32", name="b")
+    names = ["add", "subtract", "multiply", "divide", "maximum", "minimum"]
+    names += ["greater", "greater_equal", "less", "less_equal", "equal", "not_equal"]
+    outputs = [2 * inputs, inputs - 1, 3 / inputs, inputs**2, abs(inputs), -inputs]
+    for name in names:
+        for other in (2, whole, keras.ops.flip(inputs, 1)):
+            outputs.append(keras.ops.cast(getattr(keras.ops, name)(inputs, other), "float32"))
+    model = keras.Model([inputs, whole], outputs)
+    rng = np.random.default_rng(0)
+    x = [rng.normal(size=(3, 4)).astype("float32"), rng.integers(1, 3, size=(3, 4))]
+    for right, other in zip(model(x), engine(model)(x), strict=True):
+        np.testing.assert_allclose(other, keras.ops.convert_to_numpy(right), rtol=1e-6)
+
+
+def test_half_precision(engine):
+    policy = keras.DTypePolicy("mixed_bfloat16")
+    model = keras.Sequential(
+        [
+            *(keras.Input((8,)), layers.Dense(16, activation="relu", dtype=policy)),
+            layers.Dense(4, dtype="float32"),
+        ]
+    )
+    try:
+        network = engine(model)
+    except ValueError as error:
+        # Not all that converters write can be run.
+        assert "it may need float32 in all" in str(error)  # noqa: PT017
+    else:
+        assert_same(network, model, (3, 8), tolerance=2e-2)
+
+
+def test_openvino_in_bfloat16():
+    try:
+        OpenVINO.require()
+    except (ImportError, ValueError) as error:
+        pytest.skip(str(error))
+    model = keras.Sequential([keras.Input((64,)), layers.Dense(64), layers.Dense(4)])
+    for precision in ("bf16", None):
+        assert_same(OpenVINO(model, precision=precision, verify=False), model, (2, 64), 2e-2)
+    with pytest.raises(ValueError, match="`precision` must be"):
+        OpenVINO(model, precision="int4")
+
+
+def test_what_computes_something_else_is_refused(engine, monkeypatch):
+    """Of a converter that takes a size for a constant, say."""
+    run = engine.run
+    monkeypatch.setattr(engine, "run", lambda self, arrays: [1.1 * x for x in run(self, arrays)])
+    model = keras.Sequential([keras.Input((None, 8)), layers.Dense(16)])
+    with pytest.raises(ValueError, match=r"differ by 0\.1 of the largest.*`size=\.\.\.`"):
+        engine(model)
+
+
+def test_what_cannot_be_converted_is_said(engine):
+    inputs = keras.Input((4, 4))
+    model = keras.Model(inputs, keras.ops.svd(inputs, compute_uv=False))
+    with pytest.raises(ValueError, match=f"cannot be converted to {engine.name} from the backend"):
+        engine(model)
+
+
+def test_engines_are_engines():
+    assert all(issubclass(engine, Engine) and engine.suffix for engine in ENGINES)
