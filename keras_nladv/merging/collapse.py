@@ -1,3 +1,4 @@
+import warnings
 from typing import Any
 
 import keras
@@ -5,6 +6,7 @@ import numpy as np
 
 from keras_nladv import private
 from keras_nladv.arguments import integer
+from keras_nladv.engines.registry import find_engine
 from keras_nladv.graph.require_graph import require_graph
 from keras_nladv.layers.sparse_prelu import SparsePReLU
 from keras_nladv.merging.collapse_plan import CollapsePlan
@@ -16,8 +18,10 @@ from keras_nladv.merging.verification import runs, verify
 def collapse_plan(
     model: keras.Model,
     *,
+    engine: str = "keras",
     cost: str = "time",
-    batch_size: int = 32,
+    batch_size: int | None = None,
+    threads: int = 1,
     size: int = 32,
     example_inputs: Any = None,
     verbose: bool = True,
@@ -26,9 +30,15 @@ def collapse_plan(
 
     Args:
         model: A built Functional or Sequential model.
-        cost: What decides: `"time"`, measured on the backend and device at hand, or `"macs"`, the
-            number of multiplications.
-        batch_size: Number of samples in a batch when time is measured.
+        engine: Where the network will run, which is where time is measured: `"keras"`, on the
+            backend and device at hand; `"onnxruntime"`, `"litert"` or `"openvino"`, on the CPU; or
+            one of `register_engine`.
+        cost: What decides: `"time"`, measured in the engine, or `"macs"`, the number of
+            multiplications.
+        batch_size: Number of samples in a batch when time is measured. Default: 32 for `"keras"`,
+            1 for other engines.
+        threads: Number of threads when time is measured. Not used by `"keras"`: backends take
+            theirs when they start.
         size: What unknown sizes are taken for.
         example_inputs: A batch that the model takes, in the structure of its inputs, to be timed
             on and for unknown sizes to be taken from. Default: random numbers; give it where the
@@ -39,12 +49,13 @@ def collapse_plan(
         A `CollapsePlan`, for `collapse(model, plan=...)`.
 
     Raises:
-        ValueError: As `collapse` does.
+        ValueError, ImportError: As `collapse` does.
     """
-    _check(model, cost, batch_size, size)
+    batch_size = _checked(model, engine, cost, batch_size, threads, size)
     example_inputs, size = _examples(model, example_inputs, size)
     _run_once(model, size, example_inputs)
-    plan = Planner(model, Surgeon(model), cost, batch_size, size, example_inputs).plan()
+    setting = engine, batch_size, threads, size, example_inputs
+    plan = Planner(model, Surgeon(model), cost, *setting).plan()
     if verbose:
         print(plan)
     return plan
@@ -54,8 +65,10 @@ def collapse(
     model: keras.Model,
     plan: CollapsePlan | None = None,
     *,
+    engine: str | None = None,
     cost: str = "time",
-    batch_size: int = 32,
+    batch_size: int | None = None,
+    threads: int = 1,
     size: int = 32,
     example_inputs: Any = None,
     tolerance: float | None = None,
@@ -77,8 +90,10 @@ def collapse(
     Args:
         model: A built Functional or Sequential model.
         plan: A `CollapsePlan` made for the model. Default: one is made.
+        engine: See `collapse_plan`. Default: what the plan was made for, `"keras"` without one.
         cost: See `collapse_plan`; not used with `plan`.
         batch_size: See `collapse_plan`; not used with `plan`.
+        threads: See `collapse_plan`; not used with `plan`.
         size: What unknown sizes are taken for, in costs and in the comparison.
         example_inputs: A batch that the model takes, to be compared on; see `collapse_plan`.
             Default: random numbers, of several sizes if sizes are free.
@@ -91,9 +106,10 @@ def collapse(
 
     Raises:
         ValueError: If the model has no graph, weights that are not finite, or a layer that cannot
-            be copied; if the plan was made for another model; if the outputs differ by more than
-            `tolerance`; or if the given model's own are not finite or hardly determined on the
-            inputs compared on.
+            be copied; if the plan was made for another model; if the engine is unknown or takes no
+            models from this backend; if the outputs differ by more than `tolerance`; or if the
+            given model's own are not finite or hardly determined on the inputs compared on.
+        ImportError: If a package that the engine needs is not installed.
 
     Example:
 
@@ -107,25 +123,33 @@ def collapse(
     >>> [(type(layer).__name__, layer.output.shape) for layer in collapsed.layers[1:]]
     [('Dense', (None, 10))]
     """
-    _check(model, cost, batch_size, size)
+    batch_size = _checked(model, engine or "keras", cost, batch_size, threads, size)
     example_inputs, size = _examples(model, example_inputs, size)
     _run_once(model, size, example_inputs)
     surgeon = Surgeon(model)
     if plan is None:
-        Planner(model, surgeon, cost, batch_size, size, example_inputs).plan()
+        setting = engine or "keras", batch_size, threads, size, example_inputs
+        Planner(model, surgeon, cost, *setting).plan()
     else:
-        _carry_out(surgeon, plan)
+        _carry_out(surgeon, plan, engine)
     collapsed = surgeon.write()
     verify(model, collapsed, tolerance, size, example_inputs)
     return collapsed
 
 
-def _carry_out(surgeon, plan):
+def _carry_out(surgeon, plan, engine):
     if not isinstance(plan, CollapsePlan) or plan.fingerprint != surgeon.fingerprint():
         raise ValueError(
             "`plan` must be a `CollapsePlan` made for this model as it is now, with the same units "
             f"linear. Received: {type(plan).__name__} for another. Make it anew with "
             "`collapse_plan(model)`."
+        )
+    timed_in = plan.setting.get("engine")
+    if engine is not None and timed_in not in (None, engine):
+        warnings.warn(
+            f"`plan` was made for engine {timed_in!r}: what pays there need not pay in {engine!r}. "
+            f"Make it anew with `collapse_plan(model, engine={engine!r})`.",
+            stacklevel=3,
         )
     for names in plan.taken:
         by_name = {each.name: each for each in (*surgeon.candidates(), *surgeon.forms())}
@@ -180,11 +204,15 @@ def _described(inputs):
     return keras.tree.map_structure(lambda x: f"{type(x).__name__}{np.shape(x)}", inputs)
 
 
-def _check(model, cost, batch_size, size):
+def _checked(model, engine, cost, batch_size, threads, size):
+    """Checks arguments. Returns the batch size."""
     require_graph(model)
+    find_engine(engine)
     if cost not in ("time", "macs"):
         raise ValueError(f'`cost` must be "time" or "macs". Received: cost={cost!r}')
-    for name, value in {"batch_size": batch_size, "size": size}.items():
+    if batch_size is None:
+        batch_size = 32 if engine == "keras" else 1
+    for name, value in {"batch_size": batch_size, "threads": threads, "size": size}.items():
         integer(name, value, least=1)
     for weight in model.weights:
         if not np.isfinite(keras.ops.convert_to_numpy(weight).astype("float64")).all():
@@ -192,3 +220,4 @@ def _check(model, cost, batch_size, size):
                 f"Weight '{weight.path}' of model '{model.name}' has values that are not finite. "
                 "A model like that cannot be collapsed; restore an earlier checkpoint."
             )
+    return batch_size

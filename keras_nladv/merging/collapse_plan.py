@@ -6,7 +6,7 @@ import keras
 
 from keras_nladv.table import format_table
 
-VERSION = 1
+VERSION = 2
 COLUMNS = {
     "round": "round",
     "name": "layers",
@@ -41,12 +41,21 @@ class CollapsePlan:
             (`"taken"` or `"refused"`) and `reason`.
         fingerprint: What the plan was made for.
         cost: `"time"` or `"macs"`.
+        setting: Dict of what time was measured with: `engine`, `backend`, `version`, `threads`,
+            `batch_size`, `processor`. Empty where multiplications decided.
     """
 
-    def __init__(self, rows: list[dict[str, Any]], fingerprint: str, cost: str) -> None:
+    def __init__(
+        self,
+        rows: list[dict[str, Any]],
+        fingerprint: str,
+        cost: str,
+        setting: dict[str, Any] | None = None,
+    ) -> None:
         self.rows = rows
         self.fingerprint = fingerprint
         self.cost = cost
+        self.setting = {} if setting is None else setting
 
     @property
     def taken(self) -> list[list[str]]:
@@ -66,8 +75,8 @@ class CollapsePlan:
         content = {
             "version": VERSION,
             "keras_version": keras.version(),
-            "backend": keras.backend.backend(),
             "cost": self.cost,
+            "setting": self.setting,
             "fingerprint": self.fingerprint,
             "rows": self.rows,
         }
@@ -83,21 +92,21 @@ class CollapsePlan:
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
             version = content["version"]
-            plan = cls(content["rows"], content["fingerprint"], content["cost"])
             if version == VERSION:
+                wanted = ("rows", "fingerprint", "cost", "setting")
+                plan = cls(*(content[key] for key in wanted))
                 plan._check()
+                return plan
         # Numbers of thousands of digits are a `ValueError`, too.
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(
                 f"`path` must be a JSON file that `CollapsePlan.save` wrote. Received: {path}, "
                 f"which is not: {type(error).__name__}: {error}"
             ) from error
-        if version != VERSION:
-            raise ValueError(
-                f"`path` must hold a plan of version {VERSION}. Received: {path} of version "
-                f"{version!r:.40}. Make it anew with `collapse_plan`."
-            )
-        return plan
+        raise ValueError(
+            f"`path` must hold a plan of version {VERSION}. Received: {path} of version "
+            f"{version!r:.40}. Make it anew with `collapse_plan`."
+        )
 
     def _check(self):
         """Raises a `TypeError` or `KeyError` that names what is not as in a plan."""
@@ -106,6 +115,7 @@ class CollapsePlan:
         checked: list[tuple[str, Any, tuple[type, ...]]] = [
             ("fingerprint", self.fingerprint, (str,)),
             ("cost", self.cost, (str,)),
+            ("setting", self.setting, (dict,)),
         ]
         for number, row in enumerate(self.rows):
             checked += [(f"rows[{number}].{key}", row[key], TYPES[key]) for key in TYPES]

@@ -1,12 +1,12 @@
-import logging
+import math
 import time
-from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 
+from keras_nladv.engines.timing import median_interval, rounds_by_turns
 from keras_nladv.merging.writer import Writer
 
-WARM_UP = 2
 # Rounds of timing, of which the median counts: at least, at most, and seconds after which the least
 # is enough.
 LEAST, MOST, ENOUGH = 7, 45, 3.0
@@ -27,13 +27,37 @@ def macs(steps, shape):
     return total
 
 
-class Stopwatch:
-    """Times steps on the backend and device at hand."""
+@dataclass(frozen=True)
+class Comparison:
+    """What timing two networks by turns came to.
 
-    def __init__(self):
+    Attributes:
+        before: Milliseconds of the first, the median.
+        after: Milliseconds of the second, the median.
+        low: The ratio of the second to the first within a round is at least this, and
+        high: at most this, by the median, with a confidence of about 95 %; 99.9 % if patient.
+    """
+
+    before: float
+    after: float
+    low: float = -math.inf
+    high: float = math.inf
+
+
+class Stopwatch:
+    """Times steps in an engine.
+
+    Args:
+        engine: The engine, a subclass of `Engine`.
+        threads: Number of threads.
+    """
+
+    def __init__(self, engine, threads):
+        self._engine = engine
+        self._threads = threads
         self._known = {}
 
-    def milliseconds(self, before, after, shape, threshold):
+    def compared(self, before, after, shape, threshold, patient=False):
         """Times two lists of steps from the same input, by turns.
 
         Args:
@@ -41,75 +65,48 @@ class Stopwatch:
             after: List of steps in order.
             shape: Shape of the input with the batch size.
             threshold: See `compared`.
+            patient: See `compared`.
 
         Returns:
-            Two floats, medians, in milliseconds. Steps of the same sizes are timed once.
+            `Comparison`. Steps of the same sizes are timed once.
         """
         key = (shape, *(tuple(step.signature for step in steps) for steps in (before, after)))
         if key not in self._known:
-            models = [
-                Writer().segment(steps, before[0].inputs[0], shape) for steps in (before, after)
+            networks = [
+                self.network(Writer().segment(steps, before[0].inputs[0], shape), shape[0], None)
+                for steps in (before, after)
             ]
             inputs = np.random.default_rng(0).normal(size=shape).astype("float32")
-            self._known[key] = compared(models, inputs, threshold)
+            self._known[key] = compared(networks, inputs, threshold, patient)
         return self._known[key]
 
+    def network(self, model, batch_size, size):
+        """A model as the engine runs it."""
+        return self._engine(
+            model, batch_size=batch_size, size=size, threads=self._threads, verify=False
+        )
 
-def compared(models, inputs, threshold):
-    """Times two models by turns.
+
+def compared(networks, inputs, threshold, patient=False):
+    """Times two networks by turns.
 
     Args:
-        models: The two models.
+        networks: Two functions of a batch.
         inputs: A batch for both.
         threshold: The ratio of the second to the first that a decision depends on: where it is
             close, more rounds are run.
+        patient: Whether the second counts as slower only where this is all but certain.
 
     Returns:
-        Two floats, medians, in milliseconds.
+        `Comparison`.
     """
     began = time.perf_counter()
-    times = rounds_by_turns(models, inputs, LEAST)
-    while len(times) < MOST and time.perf_counter() - began < ENOUGH:
-        low, high = median_interval(times[:, 1] / times[:, 0])
-        if not low < threshold < high:
-            break
-        times = np.concatenate([times, rounds_by_turns(models, inputs, LEAST)])
-    return tuple(1e3 * np.median(times, axis=0))
-
-
-def rounds_by_turns(models, inputs, rounds):
-    """Runs models by turns. Returns an array of seconds of shape (rounds, models)."""
-    seconds = np.empty((rounds, len(models)))
-    order = list(range(len(models)))
-    with _many_models():
-        for model in models:
-            for _ in range(WARM_UP):
-                model.predict_on_batch(inputs)
-        for row in seconds:
-            for index in order:
-                began = time.perf_counter()
-                models[index].predict_on_batch(inputs)
-                row[index] = time.perf_counter() - began
-            # What ran just before makes a difference, to caches and allocated memory.
-            order.reverse()
-    return seconds
-
-
-def median_interval(values):
-    """Two of the values between which the median lies, with a confidence of about 95 %."""
-    number = len(values)
-    rank = max(int(number / 2 - 0.98 * number**0.5), 0)
-    ordered = np.sort(values)
-    return ordered[rank], ordered[number - 1 - rank]
-
-
-@contextmanager
-def _many_models():
-    """Keeps TensorFlow from warning that there are many models, which it takes for one."""
-    logger = logging.getLogger("tensorflow")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+    calls = [lambda network=network: network(inputs) for network in networks]
+    times = rounds_by_turns(calls, LEAST)
+    while True:
+        low, high = median_interval(times[:, 1] / times[:, 0], 3.3 if patient else 1.96)
+        decided = high <= threshold or (low >= threshold and not patient)
+        if decided or len(times) >= MOST or time.perf_counter() - began > ENOUGH:
+            before, after = (1e3 * np.median(times, axis=0)).tolist()
+            return Comparison(before, after, low, high)
+        times = np.concatenate([times, rounds_by_turns(calls, LEAST)])

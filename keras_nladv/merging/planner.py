@@ -1,5 +1,10 @@
+import time
 from typing import Any
 
+import keras
+
+from keras_nladv.engines.registry import find_engine
+from keras_nladv.engines.setting import setting
 from keras_nladv.merging.candidates import Candidate
 from keras_nladv.merging.collapse_plan import CollapsePlan
 from keras_nladv.merging.costs import Stopwatch, compared, macs
@@ -7,11 +12,19 @@ from keras_nladv.merging.verification import runs
 
 # What is merged has to be faster by this factor, so that noise does not decide.
 WORTHWHILE = 0.97
-# What is only written as another layer has to be faster by this one, and to take so many
-# multiplications for a batch that it can be told.
-REWRITTEN, TELLING = 0.9, 1e6
+# What is only written in another way has to be faster by these: as another layer, and in another
+# form. It has to take so many multiplications for a batch that it can be told.
+REWRITTEN, REFORMED = 0.9, 0.95
+TELLING = {REWRITTEN: 1e6, REFORMED: 1e5}
+# Seconds of planning after which no more is timed, but what saves much is still merged.
+PATIENCE = 150.0
+# Where an activation can be written in one of these forms, others are not worth timing.
+GOOD_FORMS = ("maximum", "clip", "prelu")
 # What takes more times the multiplications than this is not timed.
 HOPELESS = 8
+# What takes less of the multiplications than this is refused only if it is slower for certain:
+# that is hardly ever true, and on busy cores often measured.
+MUCH = 0.5
 
 
 class Planner:
@@ -21,21 +34,27 @@ class Planner:
         model: The model.
         surgeon: A `Surgeon` of the model.
         cost: `"time"` or `"macs"`.
+        engine: Name of the engine in which time is measured.
         batch_size: Number of samples in a batch.
+        threads: Number of threads.
         size: What unknown sizes are taken for.
         example_inputs: A batch for the model, or `None`.
     """
 
-    def __init__(self, model, surgeon, cost, batch_size, size, example_inputs=None):
+    def __init__(
+        self, model, surgeon, cost, engine, batch_size, threads, size, example_inputs=None
+    ):
         self._model = model
         self._surgeon = surgeon
         self._cost = cost
         self._batch_size = batch_size
         self._size = size
+        self._setting = setting(engine, threads, batch_size) if cost == "time" else {}
+        self._stopwatch = Stopwatch(find_engine(engine), threads)
         self._example_inputs = example_inputs
-        self._stopwatch = Stopwatch()
         self._rows: list[dict[str, Any]] = []
         self._round = 0
+        self._began = time.perf_counter()
         self._are_refusals_listed = False
         # The network as it stands, to be timed, and inputs for it.
         self._whole: Any = None
@@ -47,28 +66,39 @@ class Planner:
         """Has the surgeon merge what pays. Returns a `CollapsePlan`."""
         fingerprint = self._surgeon.fingerprint()
         # What is merged is compared with layers that are written as is fastest.
-        while (self._cost == "time" and self._does(rewrites=True)) or self._does(rewrites=False):
+        while (self._cost == "time" and self._does(merges=False)) or self._does(merges=True):
             pass
-        return CollapsePlan(self._rows, fingerprint, self._cost)
+        return CollapsePlan(self._rows, fingerprint, self._cost, self._setting)
 
-    def _does(self, rewrites):
-        """Has that done which pays now. Returns whether to look for more."""
+    def _does(self, merges):
+        """Has that done which pays now. Returns whether to look for more.
+
+        Args:
+            merges: Whether layers are merged, or divided in two, or single ones rewritten.
+        """
         self._round += 1
-        candidates = [each for each in self._surgeon.candidates() if each.rewrites == rewrites]
+        candidates = [each for each in self._surgeon.candidates() if each.rewrites != merges]
+        if self._cost == "time":
+            forms = self._surgeon.forms()
+            divided = [form for form in forms if form.place[0] >= 0]
+            candidates += divided if merges else _worth_timing(forms)
         rated = {candidate: self._rated(candidate) for candidate in candidates}
-        chosen = choose({each: gain for each, (_, gain) in rated.items() if gain is not None})
-        pays = bool(chosen) and self._carries_out(chosen)
+        gains = {each: gain for each, (_, gain) in rated.items() if gain is not None}
+        chosen = choose(gains)
+        rows = {each: rated[each][0] for each in chosen}
+        pays = bool(chosen) and self._carries_out(rows)
+        blamed = set() if pays else self._blamed(rows, gains)
         for candidate, (row, _) in rated.items():
             if candidate in chosen and pays:
                 row |= {"outcome": "taken", "reason": ""}
-            elif candidate in chosen:
+            elif candidate in blamed:
                 row["reason"] = "the whole network is not faster with it"
                 self._barred.add(candidate.name)
             # What is refused stays so, for the same reason.
-            elif rewrites or self._are_refusals_listed:
+            elif candidate in chosen or candidate.rewrites or self._are_refusals_listed:
                 continue
             self._rows.append(row)
-        self._are_refusals_listed |= not rewrites
+        self._are_refusals_listed |= merges
         return bool(chosen)
 
     def _rated(self, candidate):
@@ -86,40 +116,105 @@ class Planner:
         shape = (self._batch_size, *(self._size if n is None else n for n in shape[1:]))
         both = candidate.before, candidate.after
         before, after = row["macs_before"], row["macs_after"] = [macs(x, shape) for x in both]
-        threshold = REWRITTEN if candidate.rewrites else WORTHWHILE
-        if self._cost == "time":
-            if after > HOPELESS * before:
-                row["reason"] = "it takes too many multiplications"
+        if self._cost == "macs":
+            gain = before - after if after < WORTHWHILE * before else None
+        elif after > HOPELESS * before:
+            row["reason"] = "it takes too many multiplications"
+            return row, None
+        else:
+            saves_much = _saves_much([row])
+            threshold = 1.0 if saves_much else WORTHWHILE
+            if candidate.rewrites and candidate.place[0] < 0:
+                threshold = REFORMED
+            elif candidate.rewrites and len(candidate.before) == 1:
+                threshold = REWRITTEN
+            if before * self._batch_size < TELLING.get(threshold, 0):
                 return row, None
-            if candidate.rewrites and before * self._batch_size < TELLING:
-                return row, None
-            before, after = self._stopwatch.milliseconds(*both, shape, threshold)
-            row["ms_before"], row["ms_after"] = before, after
-        pays = after < threshold * before
-        row["reason"] = "others pay more" if pays else "it does not pay"
-        return row, before - after if pays else None
+            if time.perf_counter() - self._began > PATIENCE:
+                row["reason"] = "the time for planning was over"
+                return row, (before - after) * 1e-9 if saves_much else None
+            found = self._stopwatch.compared(*both, shape, threshold, patient=saves_much)
+            row["ms_before"], row["ms_after"] = found.before, found.after
+            gain = found.before - found.after
+            pays = found.after < threshold * found.before
+            if candidate.rewrites:
+                pays &= found.high < 1
+            elif saves_much:
+                pays = found.low <= 1
+                # Of equals, it is still what is taken.
+                gain = max(gain, 1e-3 * found.before)
+            gain = gain if pays else None
+        row["reason"] = "it does not pay" if gain is None else "others pay more"
+        return row, gain
 
-    def _carries_out(self, chosen):
-        """Has candidates merged, unless they make the whole network slower. Returns which."""
+    def _carries_out(self, rows):
+        """Has candidates merged, unless they make the whole network slower. Returns which.
+
+        Args:
+            rows: Dict from candidates to their rows of the plan.
+        """
         steps = self._surgeon.steps
         if self._cost == "time" and self._whole is None:
-            self._whole = self._surgeon.write_to_time()
-            self._inputs, _ = next(
+            self._inputs, self._whole = next(
                 runs(
                     self._model,
-                    self._whole.predict_on_batch,
+                    self._network,
                     *(self._size, self._batch_size, self._example_inputs),
                 )
             )
-        self._surgeon.carry_out(chosen)
+        self._surgeon.carry_out(list(rows))
         if self._cost == "time":
-            whole = self._surgeon.write_to_time()
-            before, after = compared([self._whole, whole], self._inputs, threshold=1.0)
-            if after > before:
+            whole = self._network(self._inputs)
+            saves_much = _saves_much(rows.values())
+            found = compared([self._whole, whole], self._inputs, 1.0, patient=saves_much)
+            if all(candidate.rewrites for candidate in rows):
+                # Nothing is lost where it is not done.
+                pays = found.high < 1
+            else:
+                pays = found.after <= found.before or (saves_much and found.low <= 1)
+            if not pays:
                 self._surgeon.steps = steps
                 return False
             self._whole = whole
         return True
+
+    def _network(self, inputs):
+        """The network as it stands, in the engine, after a run on these inputs."""
+        whole = self._surgeon.write_to_time()
+        arrays = keras.tree.flatten(inputs)
+        pairs = zip(whole.inputs, arrays)
+        sizes = {n for x, y in pairs for m, n in zip(x.shape[1:], y.shape[1:]) if m is None}
+        size = sizes.pop() if len(sizes) == 1 else None
+        network = self._stopwatch.network(whole, len(arrays[0]), size)
+        network(inputs)
+        return network
+
+    def _blamed(self, rows, gains):
+        """Which candidates are not tried again, of those that do not pay together."""
+        much = [each for each, row in rows.items() if _saves_much([row])]
+        if 0 < len(much) < len(rows):
+            return rows.keys() - much
+        # The half that gains least by itself, down to one.
+        ranked = sorted(rows, key=lambda each: gains[each] / (rows[each]["ms_before"] or 1))
+        return set(ranked[: (len(ranked) + 1) // 2])
+
+
+def _worth_timing(forms):
+    """Of the forms in which single activations and borders can be written, those to compare."""
+    forms = [form for form in forms if form.place[0] < 0]
+    well = {
+        form.place
+        for form in forms
+        for step in (form.before[-1], form.after[-1])
+        if getattr(step, "form", "") in GOOD_FORMS
+    }
+    return [form for form in forms if form.place not in well or form.after[-1].form in GOOD_FORMS]
+
+
+def _saves_much(rows):
+    """Whether more than half of the multiplications of candidates, by their rows, are saved."""
+    before, after = (sum(row[key] for row in rows) for key in ("macs_before", "macs_after"))
+    return after < MUCH * before
 
 
 def choose(gains):

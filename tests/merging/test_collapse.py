@@ -615,12 +615,13 @@ def test_plans_are_saved_and_belong_to_a_model(tmp_path):
         ({"macs_after": "many"}, r"rows\[0\]\.macs_after must not be 'many'"),
         ({"cost": ["time"]}, "cost must not be"),
         ({"fingerprint": None}, "fingerprint must not be None"),
+        ({"setting": []}, "setting must not be"),
     ],
 )
 def test_plans_that_are_nonsense(change, message, tmp_path):
     row = {"round": 1, "name": "a", "outcome": "taken", "reason": ""}
     row |= dict.fromkeys(("macs_before", "macs_after", "ms_before", "ms_after"))
-    content = {"version": 1, "rows": [row], "fingerprint": "", "cost": "macs"}
+    content = {"version": 2, "rows": [row], "fingerprint": "", "cost": "macs", "setting": {}}
     file = tmp_path / "plan.json"
     file.write_text(json.dumps(content))
     assert CollapsePlan.load(file).taken == [["a"]]

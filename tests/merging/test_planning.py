@@ -1,0 +1,182 @@
+"""What plans decide, where time is told by an engine that is made for the test."""
+
+import time
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from keras_nladv import (
+    CollapsePlan,
+    SparsePReLU,
+    collapse,
+    collapse_plan,
+    register_engine,
+    sparsify,
+)
+from keras_nladv.engines import Engine
+
+pytestmark = pytest.mark.once
+
+
+class Priced(Engine):
+    """Takes as long as the layers cost, in milliseconds, and now and then much longer."""
+
+    name = "priced"
+    packages = dict.fromkeys(("jax", "torch", "tensorflow"), ("keras",))
+    prices: dict = {}  # noqa: RUF012
+    noise = 0.0
+    rng = np.random.default_rng(0)
+    made: list = []  # noqa: RUF012
+
+    @classmethod
+    def version(cls):
+        return "1.2"
+
+    def convert(self, model):
+        self.made.append((self.batch_size, self.threads))
+        self.shapes = [[n or 2 for n in x.shape] for x in model.outputs]
+        kinds = [type(each).__name__ for each in model.operations]
+        kinds += [
+            "Fused"
+            for each in model.operations
+            if getattr(each, "activation", None) not in (None, keras.activations.linear)
+        ]
+        self.seconds = 1e-3 * sum(self.prices.get(kind, 0) for kind in kinds)
+
+    def run(self, arrays):
+        seconds = self.seconds + self.rng.exponential(1e-3 * self.noise)
+        until = time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            pass
+        return [np.zeros(shape) for shape in self.shapes]
+
+
+@pytest.fixture(autouse=True)
+def priced(monkeypatch):
+    register_engine("priced", Priced)
+    Priced.made.clear()
+
+    def set_prices(noise=0.0, **prices):
+        monkeypatch.setattr(Priced, "prices", prices)
+        monkeypatch.setattr(Priced, "noise", noise)
+
+    return set_prices
+
+
+def feed_forward(share, blocks=1, width=64):
+    inputs = x = keras.Input((8,))
+    for _ in range(blocks):
+        y = layers.Dense(width, activation="gelu")(x)
+        x = layers.LayerNormalization()(layers.Add()([x, layers.Dense(8)(y)]))
+    sparse = sparsify(keras.Model(inputs, x))
+    for layer in sparse.layers:
+        if isinstance(layer, SparsePReLU):
+            layer.alpha.assign(np.arange(width) < share * width)
+    return sparse
+
+
+def outcomes(plan):
+    return {row["name"]: row["outcome"] for row in plan.rows}
+
+
+def test_what_pays_is_up_to_the_engine(priced):
+    """Half of the units are linear: a layer more, and a narrower activation."""
+    model = feed_forward(0.5)
+    priced(Dense=0.05, Where=0.25, Rescaling=0.25)
+    plan = collapse_plan(model, engine="priced", verbose=False)
+    assert outcomes(plan)["dense + dense_1"] == "taken"
+    priced(Dense=0.1, Add=0.1)
+    plan = collapse_plan(model, engine="priced", verbose=False)
+    assert "taken" not in outcomes(plan).values()
+    assert len(collapse(model, plan).weights) == len(collapse(model, plan, engine="priced").weights)
+
+
+def test_forms_are_chosen_by_the_engine(priced):
+    inputs = keras.Input((40, 40, 3))
+    x = layers.Conv2D(16, 3)(inputs)
+    x = layers.MaxPooling2D()(SparsePReLU(activation="relu6", name="units")(x))
+    model = keras.Model(inputs, x)
+    model.get_layer("units").alpha.assign(np.arange(16) % 2)
+    for prices, expected in (({"Where": 1.0}, "Minimum"), ({"Maximum": 1.0}, "Where")):
+        priced(Conv2D=0.2, **prices)
+        collapsed = collapse(model, engine="priced")
+        kinds = [type(each).__name__ for each in collapsed.operations]
+        assert expected in kinds
+        assert not kinds.count(next(iter(prices)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_does_not_keep_what_is_linear_apart(priced, seed):
+    """All units linear: an eighth of the multiplications, on cores that are busy."""
+    Priced.rng = np.random.default_rng(seed)
+    priced(noise=1.0, Dense=0.01)
+    model = feed_forward(1.0, blocks=2)
+    plan = collapse_plan(model, engine="priced", verbose=False)
+    assert sum(isinstance(x, layers.Dense) for x in collapse(model, plan).layers) == 2
+
+
+def test_certain_losses_are_refused(priced):
+    """Also where half of the multiplications would be saved."""
+    priced(Dense=0.1, Add=1.0)
+    model = feed_forward(0.75)
+    sparse = keras.Sequential([keras.Input((8,)), *model.layers[1:4]])
+    plan = collapse_plan(sparse, engine="priced", verbose=False)
+    (row,) = plan.rows
+    assert row["macs_after"] < 0.5 * row["macs_before"]
+    assert row["outcome"] == "refused"
+
+
+def test_nothing_linear_nothing_written_anew(priced):
+    """Another layer is written only where it is faster for certain."""
+    inputs = keras.Input((32, 32, 8))
+    x = layers.Conv2D(48, 1, activation="relu")(inputs)
+    model = keras.Model(inputs, layers.Conv2D(8, 1)(x))
+    priced(noise=0.3)
+    for engine_seed in range(3):
+        Priced.rng = np.random.default_rng(engine_seed)
+        collapsed = collapse(model, engine="priced", batch_size=8)
+        assert [type(x).__name__ for x in collapsed.layers[1:]] == ["Conv2D", "Conv2D"]
+
+
+def test_plans_say_what_they_were_made_with(priced, tmp_path):
+    priced(Dense=0.2)
+    model = feed_forward(1.0)
+    plan = collapse_plan(model, engine="priced", batch_size=3, threads=2, verbose=False)
+    assert set(Priced.made) == {(3, 2)}
+    wanted = {"engine": "priced", "version": "1.2", "threads": 2, "batch_size": 3}
+    assert wanted.items() <= plan.setting.items()
+    assert plan.setting["processor"]
+    assert plan.setting["backend"] == keras.backend.backend()
+    plan.save(tmp_path / "plan.json")
+    again = CollapsePlan.load(tmp_path / "plan.json")
+    assert again.setting == plan.setting
+    with pytest.warns(UserWarning, match=r"made for engine 'priced'.*in 'keras'. Make it anew"):
+        collapse(model, again, engine="keras")
+    # Warnings are errors. Multiplications are the same in all.
+    collapse(model, again)
+    collapse(model, again, engine="priced")
+    collapse(model, collapse_plan(model, cost="macs", verbose=False), engine="priced")
+    Priced.made.clear()
+    collapse(model, engine="priced")
+    assert set(Priced.made) == {(1, 1)}
+
+
+def test_time_is_over(priced, monkeypatch):
+    priced(Dense=0.2)
+    monkeypatch.setattr("keras_nladv.merging.planner.PATIENCE", 0.0)
+    rows = collapse_plan(feed_forward(1.0), engine="priced", verbose=False).rows
+    assert [row["outcome"] for row in rows if row["macs_after"] < 0.5 * row["macs_before"]]
+    rows = collapse_plan(feed_forward(0.25), engine="priced", verbose=False).rows
+    assert {row["reason"] for row in rows} == {"the time for planning was over"}
+
+
+def test_bad_arguments():
+    model = feed_forward(1.0)
+    for call in (collapse, collapse_plan):
+        with pytest.raises(ValueError, match="`engine` must be one of"):
+            call(model, engine="abacus")
+        for argument in ("batch_size", "threads"):
+            with pytest.raises(ValueError, match=f"`{argument}` must be an integer of at least 1"):
+                call(model, **{argument: 0})
