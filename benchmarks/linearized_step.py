@@ -8,13 +8,13 @@ a linearized one does not.
 """
 
 import sys
-import time
 
 import common
 import keras
 import numpy as np
 from keras import layers
 
+from keras_nladv.engines.timing import rounds_by_turns
 from keras_nladv.tangent import IterativeLinearization, LinearizedModel
 
 batch_size = int(sys.argv[1]) if len(sys.argv) > 1 else 64
@@ -56,12 +56,8 @@ for network, build in NETWORKS.items():
         )
         for _ in range(3):
             model.train_on_batch(images, labels)
-    seconds = np.empty((rounds, len(models)))
-    for row in seconds:
-        for i, model in enumerate(models.values()):
-            start = time.perf_counter()
-            model.train_on_batch(images, labels)
-            row[i] = time.perf_counter() - start
+    steps = [lambda model=model: model.train_on_batch(images, labels) for model in models.values()]
+    seconds = rounds_by_turns(steps, rounds)
     print(f"{network:14}  median ms  to ordinary (middle half)")
     for name, mine in zip(models, seconds.T):
         low, median, high = np.percentile(mine / seconds[:, 0], [25, 50, 75])

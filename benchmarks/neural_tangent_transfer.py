@@ -8,13 +8,13 @@ the stochastic one, and compared with a step of its ordinary training.
 """
 
 import sys
-import time
 
 import common
 import keras
 import numpy as np
 from keras import layers
 
+from keras_nladv.engines.timing import rounds_by_turns
 from keras_nladv.tangent import NeuralTangentTransfer
 
 batch_size = int(sys.argv[1]) if len(sys.argv) > 1 else 64
@@ -36,15 +36,7 @@ def lenet():
 
 def by_turns(title, steps):
     """Times functions by turns, and prints ratios to the first."""
-    for step in steps.values():
-        for _ in range(2):
-            step()
-    seconds = np.empty((rounds, len(steps)))
-    for row in seconds:
-        for i, step in enumerate(steps.values()):
-            start = time.perf_counter()
-            step()
-            row[i] = time.perf_counter() - start
+    seconds = rounds_by_turns(list(steps.values()), rounds)
     print(f"{title:14}  median ms  to {next(iter(steps))} (middle half)")
     for name, mine in zip(steps, seconds.T):
         low, median, high = np.percentile(mine / seconds[:, 0], [25, 50, 75])

@@ -11,13 +11,13 @@ import functools
 import resource
 import subprocess
 import sys
-import time
 
 import common
 import keras
 import numpy as np
 
 from keras_nladv import NonlinearitySparsity, SparsePReLU
+from keras_nladv.engines.timing import rounds_by_turns
 
 ROUNDS, STEPS_FOR_MEMORY = 40, 3
 ACTIVATIONS = {
@@ -56,18 +56,8 @@ for name in ACTIVATIONS:
     memory[name] = int(subprocess.check_output(command, text=True)) / 1024  # from KiB
 
 models = {name: build(name) for name in ACTIVATIONS}
-for model in models.values():
-    for _ in range(3):
-        model.train_on_batch(images, labels)
-rounds = []
-for _ in range(ROUNDS):
-    seconds = []
-    for model in models.values():
-        began = time.perf_counter()
-        model.train_on_batch(images, labels)
-        seconds.append(time.perf_counter() - began)
-    rounds.append(seconds)
-times = np.array(rounds)
+steps = [lambda model=model: model.train_on_batch(images, labels) for model in models.values()]
+times = rounds_by_turns(steps, ROUNDS)
 
 print("                      median ms      to ReLU (middle half)     to PReLU (middle half)")
 for index, name in enumerate(ACTIVATIONS):

@@ -159,7 +159,7 @@ import keras
 import numpy as np
 from common.batches import Batches
 from common.convnets import convnet
-from common.costs import macs, milliseconds_by_turns
+from common.costs import macs
 from common.first_state import FirstState
 from common.linearization import linearize, random_channels, ranked_by_entropy
 from common.plots import plot_pareto
@@ -172,6 +172,7 @@ from keras_nladv import (
     PathLengthCallback,
     collapse,
     collapse_plan,
+    milliseconds,
     nonlinearity_report,
     path_length,
     sparsify,
@@ -387,10 +388,10 @@ models = [keras.models.load_model(run.path / "original.keras", compile=False)]
 for row in rows[1:]:
     name = "original" if row["budget"] == 1.0 else f"{row['method']}-{row['budget']}"
     models.append(keras.models.load_model(run.path / f"{name}-collapsed.keras", compile=False))
-times = milliseconds_by_turns(models, np.resize(x_test, (32, *x_test.shape[1:])))
-for row, mine in zip(rows, times.T, strict=True):
-    row["ms"] = float(np.median(mine))
-    row["times_as_fast"] = float(np.median(times[:, 0] / mine))
+batch = np.resize(x_test, (32, *x_test.shape[1:]))
+timings = milliseconds(models, inputs=batch, seconds=3)
+for row, timed in zip(rows, timings.rows, strict=True):
+    row |= {key: timed[key] for key in ("ms", "times_as_fast")}
 for row in rows:
     # Nothing else is both faster and better.
     row["pareto"] = not any(

@@ -179,7 +179,6 @@ else:
 
 import keras
 import numpy as np
-from common.costs import milliseconds_by_turns
 from common.decoding import Decoding
 from common.nonlinearity import Nonlinearity, table
 from common.plots import plot_bleu, plot_training
@@ -191,7 +190,7 @@ from common.translating import Translations
 from common.translator import translator
 from common.warmed_up import WarmedUp
 
-from keras_nladv import PathLengthCallback, collapse, core_image
+from keras_nladv import PathLengthCallback, collapse, core_image, milliseconds
 from keras_nladv.event_writer import EventWriter
 
 # Translations are made of so many sentences at once.
@@ -350,8 +349,8 @@ collapsed = collapse(model, size=config.max_length)
 decodings = [decoding, Decoding(collapsed, config.max_length, config.beam)]
 bleu_collapsed = translated(decodings[1], test_sources).scores(references)["bleu"]
 sample = [ids[: config.max_length] for ids in test_sources[:DECODED]]
-times = milliseconds_by_turns(decodings, padded(sample, config.max_length), rounds=9)
-speeds = 1e3 * len(sample) / np.median(times, axis=0)
+timings = milliseconds(decodings, inputs=padded(sample, config.max_length), seconds=1).rows
+speeds = [1e3 * len(sample) / row["ms"] for row in timings]
 
 summary = {
     **{f"{key}_before": old and old[key] for key in ("bleu", "chrf", "exact_match")},
@@ -359,12 +358,12 @@ summary = {
     "signature": new["signature"],
     "val_token_accuracy": run.history[-1]["val_accuracy"],
     **after.summary(before),
-    "translations_per_second": float(speeds[0]),
-    "translations_per_second_collapsed": float(speeds[1]),
+    "translations_per_second": speeds[0],
+    "translations_per_second_collapsed": speeds[1],
     "bleu_collapsed": bleu_collapsed,
     "parameters": model.count_params(),
     "parameters_collapsed": collapsed.count_params(),
-    "collapsed_times_as_fast": float(np.median(times[:, 0] / times[:, 1])),
+    "collapsed_times_as_fast": timings[1]["times_as_fast"],
     "dataset": config.dataset,
     "source": config.source,
     "target": config.target,

@@ -1,7 +1,6 @@
 """What a network costs."""
 
 import math
-import time
 
 import numpy as np
 from keras import layers
@@ -14,7 +13,6 @@ KERNELS = (
     *(layers.Conv1D, layers.Conv2D, layers.Conv3D),
     *(layers.DepthwiseConv1D, layers.DepthwiseConv2D),
 )
-WARM_UP = 5
 
 
 def macs(model):
@@ -34,26 +32,3 @@ def macs(model):
     with watched([layer for layer in layers_of(model) if isinstance(layer, KERNELS)], note):
         model(np.zeros((1, *model.input_shape[1:]), "float32"), training=False)
     return total
-
-
-def milliseconds_by_turns(models, inputs, rounds=41):
-    """Runs models by turns on a batch, so that what else the machine does hits all of them.
-
-    Args:
-        models: List of Keras models.
-        inputs: Array, a batch.
-        rounds: Integer.
-
-    Returns:
-        Array of shape (rounds, models).
-    """
-    for model in models:
-        for _ in range(WARM_UP):
-            model.predict_on_batch(inputs)
-    milliseconds = np.empty((rounds, len(models)))
-    for row in milliseconds:
-        for i, model in enumerate(models):
-            start = time.perf_counter()
-            model.predict_on_batch(inputs)
-            row[i] = 1e3 * (time.perf_counter() - start)
-    return milliseconds
