@@ -1,5 +1,6 @@
 """Runs the examples of the documentation: all docstrings, and the Python code of all pages."""
 
+import contextlib
 import doctest
 import importlib
 import pkgutil
@@ -11,8 +12,21 @@ import pytest
 import sklearn.datasets
 
 import keras_nladv
+from keras_nladv.engines.registry import find_engine
+
+
+def usable_engines():
+    for name in ("onnxruntime", "litert", "openvino"):
+        # The backend may have no way there, and only some environments have its package.
+        with contextlib.suppress(ImportError, ValueError):
+            find_engine(name)
+            yield name
+
 
 ROOT = Path(__file__).parent.parent
+RUN = {"python", *(f"python {engine}" for engine in usable_engines())}
+# Pages that run on each backend: the first that is seen, and the one of engines, which differ.
+EVERYWHERE = ("README.md", "docs/deploy.md")
 NAMES = {"keras": keras, "np": np}
 NAMES |= {name: value for name, value in vars(keras_nladv).items() if not name.startswith("_")}
 
@@ -26,20 +40,23 @@ def docstrings():
 
 
 def pages():
-    """Each page's code, on the lines it has in the page."""
+    """Each page's code, on the lines it has in the page.
+
+    What is marked as that of an engine, as in "python litert", runs where the engine does.
+    """
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         code, language = [], None
         for line in path.read_text().splitlines():
             if line.startswith("```"):
                 language = line[3:] if language is None else None
                 line = ""
-            code.append(line if language == "python" else "")
+            code.append(line if language in RUN else "")
         if any(code):
             page = str(path.relative_to(ROOT))
             yield pytest.param(
                 compile("\n".join(code), page, "exec"),
                 id=page,
-                marks=[] if page == "README.md" else [pytest.mark.once],
+                marks=[] if page in EVERYWHERE else [pytest.mark.once],
             )
 
 
