@@ -18,4 +18,22 @@ from keras_nladv.merging import collapse_plan as collapse_plan
 from keras_nladv.pruning import prune as prune
 from keras_nladv.regularizers import NonlinearitySparsity as NonlinearitySparsity
 
+__all__ = [
+    "CollapsePlan",
+    "FixedMask",
+    "LinearizationSchedule",
+    "NonlinearitySparsity",
+    "PathLengthCallback",
+    "SparsePReLU",
+    "collapse",
+    "collapse_plan",
+    "core_image",
+    "nonlinearity_report",
+    "path_length",
+    "prune",
+    "register_path_rule",
+    "sparsify",
+    "tangent",
+]
+
 __version__ = "0.1.0"

@@ -3,6 +3,8 @@ import numbers
 import os
 import re
 
+import keras
+
 
 def integer(name, value, least):
     """`value` as an int.
@@ -53,3 +55,19 @@ def directory(name, value):
             f"written when training has ended. Received: {name}={path!r}"
         )
     return path
+
+
+def require_model(model):
+    """Raises a `ValueError` if `model` is no Keras model. Those of Keras 2 can become one."""
+    if isinstance(model, keras.Model):
+        return
+    kinds = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(model).__mro__}
+    if kinds & {"tf_keras.Model", "keras.Model", "tensorflow.Model"}:
+        raise ValueError(
+            f"`model` must be a model of Keras 3. Received: '{model.name}' of class "
+            f"{type(model).__module__}.{type(model).__name__}, a model of Keras 2. Bring it over "
+            'in a file: `model.save("model.h5")`, then, with Keras 3, '
+            '`keras.saving.load_model("model.h5", compile=False)`. Layers of your own have to '
+            "inherit from `keras.layers.Layer` of Keras 3."
+        )
+    raise ValueError(f"`model` must be a Keras model. Received: {model!r}")

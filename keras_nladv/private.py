@@ -93,7 +93,8 @@ def global_seeds():
 def is_functional(operation):
     """Whether `operation` is a model whose graph of layers is what a call of it computes."""
     if isinstance(operation, keras.Sequential):
-        return bool(operation.built and operation.outputs)
+        has_graph = operation.built and getattr(operation, "outputs", None)
+        return bool(has_graph) and type(operation).call is keras.Sequential.call
     functional = keras.src.models.functional.Functional
     return isinstance(operation, functional) and type(operation).call is functional.call
 
@@ -145,27 +146,69 @@ def symbolic_run(layer, training=None):
     Its warnings are left out: the layer has been called before and has said the same then.
     Attention layers inside accept all arguments of their `call` while it lasts: those of keras-hub
     have more than the `compute_output_spec` that they inherit from `MultiHeadAttention`.
+
+    Yields:
+        A list to which is added what the layer does in the run beside its outputs, in words.
     """
+    effects: list[str] = []
     layers = sublayers(layer)
+    states = [{**vars(each)} for each in layers]
     marks = [(len(each._inbound_nodes), len(each._outbound_nodes)) for each in layers]
     patched = [each for each in layers if isinstance(each, keras.layers.MultiHeadAttention)]
     for each in patched:
         each.__dict__["compute_output_spec"] = _spec_from_call(each)
+    layer.__dict__["add_loss"] = lambda loss: effects.append("adds losses")
     context = layer._get_call_context()
     outer = context.get_value("training")
     context.set_value("training", training)
     try:
-        with warnings.catch_warnings(), embedding_masks(layers):
+        with (
+            warnings.catch_warnings(),
+            embedding_masks(layers),
+            _noted_gradients(effects),
+            # Layers inside that are called have scopes of their own.
+            keras.StatelessScope(collect_losses=True) as scope,
+        ):
             warnings.simplefilter("ignore")
-            yield
+            yield effects
+        if scope.losses:
+            effects.append("adds losses")
+        if scope.state_mapping:
+            effects.append("assigns to variables or draws random numbers")
     finally:
         context.set_value("training", outer)
         layer._maybe_reset_call_context()
-        for each in patched:
-            del each.__dict__["compute_output_spec"]
         for each, (inbound, outbound) in zip(layers, marks):
             del each._inbound_nodes[inbound:]
             del each._outbound_nodes[outbound:]
+        for each, state in zip(layers, states):
+            if each.built == state["built"]:
+                vars(each).clear()
+                vars(each).update(state)
+
+
+@contextmanager
+def _noted_gradients(effects):
+    """Notes where symbolic tensors get gradients of their own, which would be lost.
+
+    Only on torch they are let through.
+    """
+    kind: Any = type(keras.ops.custom_gradient(lambda x: x))
+    if not kind.__module__.startswith("keras."):
+        yield
+        return
+    original = kind.__call__
+
+    def noting(function, *args, **kwargs):
+        if any(isinstance(x, keras.KerasTensor) for x in args):
+            effects.append("has gradients of its own")
+        return original(function, *args, **kwargs)
+
+    kind.__call__ = noting
+    try:
+        yield
+    finally:
+        kind.__call__ = original
 
 
 @contextmanager

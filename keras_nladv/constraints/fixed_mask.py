@@ -15,8 +15,11 @@ class FixedMask(keras.constraints.Constraint):
     out are zero whatever the step was: momentum, weight decay and loss scaling included. The mask
     is saved with the configuration of the layer, eight weights a byte, and compressed.
 
-    Optimizers that average weights (`use_ema=True`) put the averages into the model when training
-    ends, and no constraint is applied to these: assign `variable.constraint(variable)` then.
+    **Averaged weights are not masked.** Optimizers with `use_ema=True` average what a step leaves
+    before constraints are applied, and put it into the model when training ends, or sooner with
+    `ema_overwrite_frequency`; `keras.callbacks.SwapEMAWeights` does so for epochs and evaluations,
+    and for the checkpoints that are written meanwhile. Assign `variable.constraint(variable)` then;
+    the page on pruning has a callback for it.
 
     Args:
         mask: Array of the shape of the weights, of bools or of zeros and ones: which are kept.

@@ -6,6 +6,7 @@ import keras
 
 from keras_nladv.conversion.sparsifier import Sparsifier
 from keras_nladv.conversion.sparsify_report import SparsifyReport
+from keras_nladv.copying.model_class import warn_of_lost_methods
 from keras_nladv.graph.require_graph import require_graph
 from keras_nladv.layers.sparse_prelu import SparsePReLU
 from keras_nladv.regularizers.nonlinearity_sparsity import NonlinearitySparsity
@@ -31,9 +32,11 @@ def sparsify(
     possible the block is kept and gets `activation=SparsePReLU(...)`, if it takes that argument.
 
     The model given is left as it is. The new one has weights of its own, of the same values; what
-    was frozen still is, slopes of activations included. It is a plain `keras.Sequential` or
-    `keras.Model`, and not compiled: an optimizer's state belongs to the weights that it was made
-    for, and there are new ones. Compile it before training, as you would any model.
+    was frozen still is, slopes of activations included; adapters (`enable_lora`), quantization and
+    the names of outputs are kept. Its class, with a `train_step` of its own for example, is kept if
+    it can be called with `inputs` and `outputs`; a warning says which methods are lost else. It is
+    not compiled: an optimizer's state belongs to the weights that it was made for, and there are
+    new ones. Compile it before training, as you would any model.
 
     Args:
         model: A built Functional or Sequential model.
@@ -94,4 +97,5 @@ def sparsify(
     if not report.converted:
         raise ValueError(f"`sparsify` found nothing to convert in model '{model.name}'.\n{report}")
     sparsifier.transfer_weights()
+    warn_of_lost_methods(model, sparse)
     return (sparse, report) if return_report else sparse

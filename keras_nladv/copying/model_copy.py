@@ -1,11 +1,11 @@
-import inspect
-import tempfile
 from collections import defaultdict
-from typing import Any
 
 import keras
 
 from keras_nladv import private
+from keras_nladv.copying.model_class import of_class
+from keras_nladv.copying.rebuilt import rebuilt
+from keras_nladv.copying.state import transfer_state
 
 
 class ModelCopy:
@@ -30,21 +30,57 @@ class ModelCopy:
             name: Name of the copy, that of the model by default.
 
         Returns:
-            A model of the same class as far as its calls allow: Sequential, else Functional.
+            A model of the same class, as far as its calls and its class allow: else a plain
+            Sequential or Functional one. The outputs of a Functional model keep their names.
         """
         self._names.append(set())
         inputs, values = self.new_inputs(model)
         self.follow(private.nodes_between(model.inputs, model.outputs), values)
         _, outputs = private.structures(model)
         outputs = keras.tree.map_structure(lambda tensor: values[id(tensor)], outputs)
-        self._names.pop()
+        ends = list(map(keras.tree.flatten, (inputs, outputs)))
         if isinstance(model, keras.Sequential):
-            ends = map(keras.tree.flatten, (inputs, outputs))
             chain = [node.operation for node in private.nodes_between(*ends)]
             distinct = len({id(layer) for layer in chain}) == len(chain)
             if distinct and all(isinstance(layer, keras.Layer) for layer in chain):
-                return keras.Sequential([inputs, *chain], name=name or model.name)
-        return keras.Model(inputs, outputs, name=name or model.name)
+                self._names.pop()
+                layers = [ends[0][0], *chain]
+                return of_class(model, keras.Sequential, layers, name=name or model.name)
+        elif len(self._names) == 2:
+            self.name_outputs(model.output_names, *ends)
+        self._names.pop()
+        return of_class(model, keras.Model, inputs, outputs, name=name or model.name)
+
+    def name_outputs(self, names, inputs, outputs):
+        """Gives outputs the names by which losses, metrics and targets of a model are given.
+
+        These are the names of the operations that put them out. Another that has such a name gets
+        one like it.
+
+        Args:
+            names: List of names, one an output.
+            inputs: List of the inputs of a model under construction.
+            outputs: List of its outputs.
+        """
+        operations = {id(x): x for x in map(private.producer, inputs)}
+        for node in private.nodes_between(inputs, outputs):
+            operations[id(node.operation)] = node.operation
+        named = {operation.name: operation for operation in operations.values()}
+        kept = set()
+        for name, tensor in zip(names, outputs, strict=True):
+            operation, other = private.producer(tensor), named.get(name)
+            if id(operation) in kept or id(other) in kept:
+                continue
+            kept.add(id(operation))
+            if other is operation:
+                continue
+            if other is not None:
+                # A layer without its activation, which is now a layer behind it.
+                other.name = self.unique_name(f"{name}_linear")
+                named[other.name] = other
+            del named[operation.name]
+            operation.name = name
+            named[name] = operation
 
     def new_inputs(self, model):
         """Makes inputs like those of a model.
@@ -108,35 +144,7 @@ class ModelCopy:
 
     def from_config(self, layer, changes=None, prefix=""):
         """Makes a layer or operation like another, with changes of its configuration."""
-        known = {*inspect.signature(type(layer).__init__).parameters, "name", "trainable", "dtype"}
-        name = self.unique_name(prefix + layer.name)
-        try:
-            config = {**layer.get_config(), **(changes or {}), "name": name}
-            if type(layer) is keras.layers.Lambda:
-                # Read from a configuration, a lambda would not know the names around it.
-                return keras.layers.Lambda(**{**config, **private.lambda_arguments(layer)})
-            try:
-                copy = type(layer).from_config(config)
-            except TypeError:
-                if changes is not None and not changes.keys() <= known:
-                    raise
-                # Some layers of keras-hub list what their `__init__` does not take. The copy must
-                # not, or the model could be saved but not loaded.
-                config = {key: config[key] for key in config.keys() & known}
-                copy = type(layer).from_config(config)
-                copy.get_config = lambda: config
-            named = "activation" not in (changes or {}) and getattr(layer, "activation", None)
-            if named is keras.ops.gelu:
-                # By its name Keras knows another function, which does not approximate.
-                copy.activation = named
-            return copy
-        except Exception as error:
-            raise ValueError(
-                f"Layer '{layer.name}' of class {type(layer).__name__} cannot be copied: "
-                f"`{type(layer).__name__}.from_config(layer.get_config())` failed with "
-                f"{type(error).__name__}: {error}. Give the class a `get_config` that returns all "
-                "arguments of its `__init__`."
-            ) from error
+        return rebuilt(layer, self.unique_name(prefix + layer.name), changes)
 
     def unique_name(self, name):
         """Returns the name, with a number where a layer of the model at hand has it already."""
@@ -157,33 +165,7 @@ class ModelCopy:
                 if not original.trainable:
                     copy.trainable = False
                 continue
-            unmatched = self.unmatched[id(original)]
-            pairs = [
-                [part for part in private.sublayers(layer) if id(part) not in unmatched]
-                for layer in (original, copy)
-            ]
-            if len(pairs[0]) != len(pairs[1]):
-                raise ValueError(
-                    f"Layer '{original.name}' of class {type(original).__name__} cannot be copied: "
-                    "what `from_config(layer.get_config())` makes has other layers inside."
-                )
-            for old, new in zip(*pairs):
-                new.trainable = old.trainable
-                if not old.built:
-                    continue
-                if not new.built:
-                    # In wrappers and cells a symbolic call asks for sizes only.
-                    new.build_from_config(old.get_build_config())
-                store: dict[str, Any] = {}
-                old.save_own_variables(store)
-                # By NumPy: on JAX, variables that shared an array would be deleted together.
-                new.load_own_variables(
-                    {key: keras.ops.convert_to_numpy(value) for key, value in store.items()}
-                )
-                if hasattr(old, "save_assets"):  # Vocabularies.
-                    with tempfile.TemporaryDirectory() as folder:
-                        old.save_assets(folder)
-                        new.load_assets(folder)
+            transfer_state(original, copy, self.unmatched[id(original)])
 
     def _input(self, tensor):
         layer = private.producer(tensor)

@@ -32,6 +32,7 @@ class Opened:
         masks: List of the masks that the run attached to the outputs, `None` where there is none.
         nodes: List of the Keras nodes that lead to the outputs and masks.
         mask_nodes: List of those that lead to the masks.
+        effects: List of what the run does beside, in words.
     """
 
     starts: list[tuple[keras.KerasTensor, keras.KerasTensor]]
@@ -39,6 +40,7 @@ class Opened:
     masks: list[keras.KerasTensor | None]
     nodes: list[Any]
     mask_nodes: list[Any]
+    effects: list[str]
 
 
 def opened(layer, args, kwargs):
@@ -65,7 +67,14 @@ def opened(layer, args, kwargs):
         raise CannotOpenError("it has weights of its own", run)
     if layer.activity_regularizer is not None:
         raise CannotOpenError("it has an activity regularizer", run)
+    if run.effects:
+        raise CannotOpenError(f"its `call` {run.effects[0]}", run)
     leaves = keras.tree.flatten([(x.arguments.args, x.arguments.kwargs) for x in run.nodes])
+    operations = [x.operation for x in run.nodes if not isinstance(x.operation, keras.Layer)]
+    given = [value for operation in operations for value in vars(operation).values()]
+    if any(map(inspect.isroutine, (*leaves, *given))):
+        # It may use layers of the original.
+        raise CannotOpenError("it gives functions to operations", run)
     if any(isinstance(x, keras.Variable) or (keras.ops.is_tensor(x) and x.ndim) for x in leaves):
         # Made from the weights of a layer inside, as far as one can tell: a constant from then on.
         raise CannotOpenError("it calls operations on tensors that are not made of its inputs", run)
@@ -121,7 +130,7 @@ def _run(layer, args, kwargs, training):
 
     args, kwargs = keras.tree.map_structure(fresh, (args, kwargs))
     with ExitStack() as stack:
-        stack.enter_context(private.symbolic_run(layer, training))
+        effects = stack.enter_context(private.symbolic_run(layer, training))
         stack.enter_context(private.dynamic_causal_masks(layer, starts[0][0]))
         try:
             outputs = layer.call(*args, **kwargs)
@@ -140,4 +149,4 @@ def _run(layer, args, kwargs, training):
         if not isinstance(node.operation, keras.Layer):
             # The same name in every run: that which Keras gave it counts all that there were.
             node.operation.name = f"{type(node.operation).__name__.lower()}_{index}"
-    return Opened(starts, outputs, masks, nodes, mask_nodes)
+    return Opened(starts, outputs, masks, nodes, mask_nodes, effects)

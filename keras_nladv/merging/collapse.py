@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_nladv import private
 from keras_nladv.arguments import integer
+from keras_nladv.copying.model_class import PREDICTION, warn_of_lost_methods
 from keras_nladv.engines.registry import find_engine
 from keras_nladv.graph.require_graph import require_graph
 from keras_nladv.layers.sparse_prelu import SparsePReLU
@@ -134,6 +135,7 @@ def collapse(
         _carry_out(surgeon, plan, engine)
     collapsed = surgeon.write()
     verify(model, collapsed, tolerance, size, example_inputs)
+    warn_of_lost_methods(model, collapsed, PREDICTION)
     return collapsed
 
 

@@ -190,6 +190,8 @@ def _read_maps(layer, shape, rank, axis):
     """The `LinearMap`s of a layer in a row; a string says why nothing can be merged with it."""
     kind = type(layer)
     sizes = shape[2:] if axis == 1 else shape[1:-1]
+    if layer.quantization_mode is not None:
+        return "the layer is quantized"
     if kind is keras.layers.Dense:
         return [_matrix(layer.kernel, layer.bias, rank)]
     if kind is keras.layers.EinsumDense:

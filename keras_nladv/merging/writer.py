@@ -92,7 +92,10 @@ class Writer(ModelCopy):
         inputs, values = self.new_inputs(flat)
         self.write(steps, values, ends)
         _, structure = private.structures(flat)
-        outputs = keras.tree.pack_sequence_as(structure, [values[key] for key in ends])
+        outputs = [values[key] for key in ends]
+        if not isinstance(flat, keras.Sequential):
+            self.name_outputs(flat.output_names, keras.tree.flatten(inputs), outputs)
+        outputs = keras.tree.pack_sequence_as(structure, outputs)
         return keras.Model(inputs, outputs, name=flat.name)
 
     def segment(self, steps, entry, shape):

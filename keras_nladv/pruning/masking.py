@@ -6,6 +6,7 @@ import numpy as np
 from keras import ops
 
 from keras_nladv.constraints.fixed_mask import FixedMask
+from keras_nladv.copying.model_class import warn_of_lost_methods
 from keras_nladv.copying.model_copy import ModelCopy
 from keras_nladv.graph.path_graph import PathGraph
 
@@ -15,6 +16,7 @@ def copied(model):
     copies = ModelCopy()
     copy = copies.copied(model)
     copies.transfer_weights()
+    warn_of_lost_methods(model, copy)
     return copy
 
 

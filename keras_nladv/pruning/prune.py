@@ -41,8 +41,9 @@ def prune(
         seed: Integer, that of `"random"`.
 
     Returns:
-        A copy of the model, not compiled. If masks cut every path from the inputs to some of its
-        outputs, a warning says to how many.
+        A copy of the model, not compiled. It has the class of the model if that can be called with
+        `inputs` and `outputs`; a warning says which methods are lost else. If masks cut every path
+        from the inputs to some of its outputs, a warning says to how many.
 
     Raises:
         ValueError: If the model has no graph or nothing to prune, or if an argument is out of

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
+from keras_nladv.arguments import require_model
 from keras_nladv.tangent import differentiation
 
 
@@ -33,8 +34,7 @@ class Stateless:
     @classmethod
     def of(cls, model, variables=None):
         """The one of a model and its variables, whose functions may be compiled already."""
-        if not isinstance(model, keras.Model):
-            raise ValueError(f"`model` must be a Keras model. Received: model={model!r}")
+        require_model(model)
         variables = model.trainable_variables if variables is None else list(variables)
         known = cls._known.setdefault(model, {})
         key = tuple(map(id, variables))

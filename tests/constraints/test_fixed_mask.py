@@ -130,6 +130,31 @@ def test_averages_are_masked_as_the_docstring_says():
     assert_masked(model)
 
 
+def test_checkpoints_of_averages_are_masked_as_the_page_says(tmp_path):
+    class MaskedAverages(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            for weight in self.model.trainable_weights:
+                if weight.constraint is not None:
+                    weight.assign(weight.constraint(weight))
+
+        def on_train_end(self, logs=None):
+            self.on_epoch_end(None)
+
+    model = network()
+    model.compile(keras.optimizers.Adam(0.01, use_ema=True), "mse")
+    path = str(tmp_path / "{epoch}.weights.h5")
+    callbacks = [
+        keras.callbacks.SwapEMAWeights(swap_on_epoch=True),
+        MaskedAverages(),
+        keras.callbacks.ModelCheckpoint(path, save_weights_only=True),
+    ]
+    model.fit(X, Y, batch_size=4, epochs=2, callbacks=callbacks, verbose=0)
+    assert_masked(model)
+    for epoch in (1, 2):
+        model.load_weights(path.format(epoch=epoch))
+        assert_masked(model)
+
+
 def test_what_a_diverged_step_leaves_is_zero_too():
     weights = np.array([np.nan, np.inf, -1.0], "float32")
     masked = ops.convert_to_numpy(FixedMask([0, 0, 1])(weights))

@@ -161,7 +161,7 @@ def test_fused(kind):
     # The unknown sizes are those that are unknown in most models.
     model = single(fused, (*[None] * rank, 4) if cls is not layers.EinsumDense else (4, 4))
     sparse, report = sparsified(model, x)
-    assert [layer.name for layer in sparse.layers[1:]] == ["fused", "fused_activation"]
+    assert [layer.name for layer in sparse.layers[1:]] == ["fused_linear", "fused"]
     assert report.rows == [
         {"name": "fused", "function": "elu", "outcome": "converted", "reason": ""}
     ]
@@ -189,7 +189,7 @@ def test_channels_first():
     data = np.random.default_rng(0).normal(size=(2, 3, 6, 7)).astype("float32")
     sparse, _ = sparsified(keras.Model(inputs, x), data)
     shapes = {layer.name: layer.slopes.shape for layer in activations(sparse)}
-    assert shapes == {"a_activation": (4,), "b": (4,), "c": (4,), "e": (4,), "d_activation": (5,)}
+    assert shapes == {"a_activation": (4,), "b": (4,), "c": (4,), "e": (4,), "d": (5,)}
 
 
 def test_unknown_channels_are_left():

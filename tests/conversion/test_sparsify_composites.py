@@ -6,6 +6,7 @@ import pytest
 from keras import layers, ops
 
 from keras_nladv import SparsePReLU, nonlinearity_report, sparsify
+from keras_nladv.merging.flattener import Flattener
 from tests.copies import activations, arrays, assert_close, randomize, sparsified
 
 pytestmark = pytest.mark.usefixtures("fast_weights")
@@ -182,6 +183,95 @@ class Tied(layers.Layer):
         return ops.matmul(self.dense(x), ops.transpose(self.dense.kernel))
 
 
+class Doing(layers.Layer):
+    """Does something beside putting out what its layers make of the inputs."""
+
+    def __init__(self, effect, **kwargs):
+        super().__init__(**kwargs)
+        self.effect = effect
+        self.dense = layers.Dense(4, activation="relu")
+        # Their variables are weights of its own, which would be a reason by itself.
+        self.mean = keras.metrics.Mean() if effect in (measures, measures_inputs) else None
+        self.seed = keras.random.SeedGenerator(0) if effect is draws else None
+
+    def build(self, shape):
+        self.dense.build(shape)
+
+    def call(self, x):
+        return self.effect(self, x, self.dense(x))
+
+    def get_config(self):
+        return {**super().get_config(), "effect": self.effect}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+def adds_a_loss(layer, x, y):
+    layer.add_loss(ops.mean(ops.square(y)))
+    return y
+
+
+def adds_a_loss_of_weights(layer, x, y):
+    layer.add_loss(ops.sum(ops.square(layer.dense.kernel)))
+    return y
+
+
+def adds_a_loss_to_another(layer, x, y):
+    layer.dense.add_loss(ops.sum(ops.square(layer.dense.kernel)))
+    return y
+
+
+def assigns(layer, x, y):
+    layer.dense.kernel.assign(layer.dense.kernel * 0.5)
+    return y
+
+
+def counts(layer, x, y):
+    layer.dense.bias.assign_add(ops.ones((4,)))
+    return y
+
+
+def measures(layer, x, y):
+    layer.mean.update_state(2.0)
+    return y
+
+
+def measures_inputs(layer, x, y):
+    layer.mean.update_state(ops.mean(x))
+    return y
+
+
+def draws(layer, x, y):
+    return y * keras.random.uniform((), seed=layer.seed)
+
+
+def draws_without_seed(layer, x, y):
+    return y * keras.random.uniform(())
+
+
+def chooses(layer, x, y):
+    return ops.cond(ops.mean(x) > 0, lambda: layer.dense(x), lambda: y)
+
+
+def maps(layer, x, y):
+    return ops.vectorized_map(lambda each: each * ops.sum(layer.dense.bias), y)
+
+
+def reverses_gradients(layer, x, y):
+    @ops.custom_gradient
+    def reversed_gradient(x):
+        return x, lambda *args, upstream=None: -(args[0] if upstream is None else upstream)
+
+    return reversed_gradient(y)
+
+
+def remembers(layer, x, y):
+    layer.last = y
+    return y
+
+
 class Failing(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -217,6 +307,51 @@ def test_what_cannot_be_opened_is_left(layer, why):
         assert report.converted == ["last"]
         assert report.rows[0]["reason"].startswith(f"the layer cannot be opened: {why}")
         assert type(sparse.get_layer("odd")) is type(layer)
+
+
+EFFECTS = [
+    *(adds_a_loss, adds_a_loss_of_weights, adds_a_loss_to_another, assigns, counts, measures),
+    *(measures_inputs, draws, draws_without_seed, chooses, maps, reverses_gradients),
+]
+
+
+@pytest.mark.parametrize("effect", EFFECTS)
+def test_what_does_more_is_kept_whole(effect):
+    inputs = keras.Input((5, 4))
+    model = keras.Model(inputs, layers.ReLU(name="last")(Doing(effect, name="doing")(inputs)))
+    layer = model.get_layer("doing")
+    before = [ops.convert_to_numpy(variable.value).copy() for variable in layer.variables]
+    sparse, report = sparsify(model, return_report=True)
+    flat = Flattener().copy(model)
+    after = [ops.convert_to_numpy(variable.value) for variable in layer.variables]
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert not layer.losses
+    assert report.converted == ["last"]
+    assert "cannot be opened: " in report.rows[0]["reason"]
+    for copy in (sparse, flat):
+        assert type(copy.get_layer("doing")) is Doing
+    results = []
+    for each in (model, sparse):
+        outputs = ops.convert_to_numpy(each(X))
+        kept = each.get_layer("doing")
+        losses = np.array([ops.convert_to_numpy(loss) for loss in kept.losses])
+        values = [ops.convert_to_numpy(variable.value) for variable in kept.variables]
+        results.append([outputs, losses, *values])
+    if effect is not draws_without_seed:
+        for one, other in zip(*results, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+def test_what_only_remembers_is_opened():
+    model = model_of(Doing(remembers, name="doing"))
+    remembered = model.layers[1].last
+    sparse, _ = sparsified(model, X)
+    assert model.layers[1].last is not remembered  # By the calls of the test.
+    assert not any(isinstance(layer, Doing) for layer in sparse.layers)
+    remembered = model.layers[1].last
+    sparsify(model)
+    assert model.layers[1].last is remembered
 
 
 def test_a_layer_that_calls_its_activation():

@@ -353,7 +353,7 @@ def test_measured_models_are_released():
     [
         (lambda: keras.Sequential([layers.Dense(2)]), "must be built"),
         (lambda: type("Net", (keras.Model,), {})(), "a subclassed model. Wrap it"),
-        (lambda: layers.Dense(2), "must be a Functional or Sequential Keras model"),
+        (lambda: layers.Dense(2), "must be a Keras model"),
     ],
 )
 def test_models_without_a_graph_are_refused(model, message):

@@ -169,7 +169,7 @@ def frozen():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: layers.Dense(2), "`model` must be a Keras model. Received: model=<Dense"),
+        (lambda: layers.Dense(2), "`model` must be a Keras model. Received: <Dense"),
         (lambda: keras.Sequential([layers.Dense(2)], name="raw"), "'raw' must be built"),
         (frozen, "has no trainable variables"),
         (lambda: built(Pair()), "one tensor. Received: a dict of 2"),

@@ -1,0 +1,60 @@
+import inspect
+
+import keras
+
+from keras_nladv import private
+
+
+def rebuilt(layer, name, changes=None):
+    """Makes a layer or operation like another.
+
+    Args:
+        layer: The layer or operation.
+        name: Its name.
+        changes: Dict of what is to be changed in its configuration.
+
+    Returns:
+        A layer or operation of the same class, without the weights.
+
+    Raises:
+        ValueError: If `from_config` fails.
+    """
+    changes = changes or {}
+    try:
+        config = {**layer.get_config(), **changes, "name": name}
+        if type(layer) is keras.layers.Lambda:
+            # Read from a configuration, a lambda would not know the names around it.
+            return keras.layers.Lambda(**{**config, **private.lambda_arguments(layer)})
+        copy = _from_config(layer, config, changes)
+    except Exception as error:
+        kind = type(layer).__name__
+        raise ValueError(
+            f"Layer '{layer.name}' of class {kind} cannot be copied: "
+            f"`{kind}.from_config(layer.get_config())` failed with {type(error).__name__}: {error}"
+            "\nIt has to work as it does when the model is saved and loaded: `get_config` returns "
+            "all arguments of `__init__`, and classes of one's own that are among these are "
+            "registered with `@keras.saving.register_keras_serializable()`."
+        ) from error
+    if "activation" not in changes and getattr(layer, "activation", None) is keras.ops.gelu:
+        # By its name Keras knows another function, which does not approximate.
+        copy.activation = layer.activation
+    return copy
+
+
+def _from_config(layer, config, changes):
+    # Of copies: some classes take out of a configuration what they have read.
+    try:
+        return type(layer).from_config({**config})
+    except TypeError as error:
+        # Some layers of keras-hub list what their `__init__` does not take. The copy must not, or
+        # the model could be saved but not loaded.
+        known = {*inspect.signature(type(layer).__init__).parameters, "name", "trainable", "dtype"}
+        fitting = {key: config[key] for key in config.keys() & known}
+        if fitting.keys() == config.keys() or not changes.keys() <= known:
+            raise
+        try:
+            copy = type(layer).from_config({**fitting})
+        except Exception:
+            raise error from None  # What was wrong with the whole configuration.
+    copy.get_config = lambda: fitting
+    return copy
