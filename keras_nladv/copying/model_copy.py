@@ -40,11 +40,10 @@ class ModelCopy:
         outputs = keras.tree.map_structure(lambda tensor: values[id(tensor)], outputs)
         ends = list(map(keras.tree.flatten, (inputs, outputs)))
         if isinstance(model, keras.Sequential):
-            chain = [node.operation for node in private.nodes_between(*ends)]
-            distinct = len({id(layer) for layer in chain}) == len(chain)
-            if distinct and all(isinstance(layer, keras.Layer) for layer in chain):
+            nodes = private.nodes_between(*ends)
+            if _is_chain(ends[0][0], nodes):
                 self._names.pop()
-                layers = [ends[0][0], *chain]
+                layers = [ends[0][0], *(node.operation for node in nodes)]
                 return of_class(model, keras.Sequential, layers, name=name or model.name)
         elif len(self._names) == 2:
             self.name_outputs(model.output_names, *ends)
@@ -173,3 +172,15 @@ class ModelCopy:
         if isinstance(layer, keras.layers.InputLayer):
             return keras.layers.InputLayer.from_config(layer.get_config()).output
         return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name)
+
+
+def _is_chain(tensor, nodes):
+    """Whether calls are those of distinct layers, each of what the one before puts out alone."""
+    distinct = len({id(node.operation) for node in nodes}) == len(nodes)
+    for node in nodes:
+        args, kwargs = node.arguments.args, node.arguments.kwargs
+        alone = len(args) == 1 and args[0] is tensor and all(x is None for x in kwargs.values())
+        if not (alone and isinstance(node.operation, keras.Layer) and len(node.outputs) == 1):
+            return False
+        (tensor,) = node.outputs
+    return distinct

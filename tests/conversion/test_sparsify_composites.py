@@ -90,6 +90,62 @@ def test_frozen_blocks_stay_frozen():
     assert [weight.path for weight in sparse.trainable_weights] == ["act/alpha", "act/side"]
 
 
+class Around(layers.Layer):
+    def __init__(self, inner, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = inner
+
+    def call(self, x):
+        return self.inner(x)
+
+
+class Merging(layers.Layer):
+    def __init__(self, merge, **kwargs):
+        super().__init__(**kwargs)
+        self.merge, self.dense = merge, layers.Dense(4, activation="relu", name="dense")
+
+    def call(self, x):
+        return self.merge([x, self.dense(x)])
+
+
+class Halving(Merging):
+    """Calls a layer with an argument beside the tensor."""
+
+    def __init__(self, merge, **kwargs):
+        super().__init__(None, **kwargs)
+        self.scaling = Scaling(name="scaling")
+
+    def call(self, x):
+        return self.scaling(self.dense(x), by=0.5)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Scaling(layers.Layer):
+    def build(self, shape):
+        self.weight = self.add_weight(shape=(), initializer="ones")
+
+    def call(self, x, by=1.0):
+        return x * self.weight * by
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda block: block,
+        lambda block: keras.Sequential([block]),
+        lambda block: keras.Sequential([keras.Input((5, 4)), block, layers.ReLU()]),
+        lambda block: Around(keras.Sequential([keras.Sequential([block])])),
+    ],
+)
+@pytest.mark.parametrize("block", [Merging, Halving])
+def test_blocks_in_sequential_models(wrap, block):
+    """What a block is opened into need not be a chain of layers."""
+    model = keras.Sequential([keras.Input((5, 4)), wrap(block(layers.Add())), layers.ReLU()])
+    sparse, report = sparsified(model, X, measured=block is Merging)
+    assert not report.left
+    assert len(activations(sparse)) >= 2
+
+
 def test_nested_composites(tmp_path):
     @keras.saving.register_keras_serializable(package="tests")
     class Stack(layers.Layer):
