@@ -4,6 +4,12 @@ import os
 import re
 
 import keras
+import numpy as np
+
+
+def scalar(value):
+    """`value`, or if it is an array without axes the number in it."""
+    return value.item() if isinstance(value, (np.ndarray, np.generic)) and not value.ndim else value
 
 
 def integer(name, value, least):
@@ -12,12 +18,13 @@ def integer(name, value, least):
     Raises:
         ValueError: If it is no integer, or less than `least`.
     """
-    valid = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not valid or int(value) < least:
+    plain = scalar(value)
+    valid = isinstance(plain, numbers.Integral) and not isinstance(plain, bool)
+    if not valid or int(plain) < least:
         raise ValueError(
             f"`{name}` must be an integer of at least {least}. Received: {name}={value!r}"
         )
-    return int(value)
+    return int(plain)
 
 
 def number(name, value, wanted, within):
@@ -32,10 +39,11 @@ def number(name, value, wanted, within):
     Raises:
         ValueError: If it is no finite number, or out of range.
     """
-    valid = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not valid or not (math.isfinite(value) and within(value)):
+    plain = scalar(value)
+    valid = isinstance(plain, numbers.Real) and not isinstance(plain, bool)
+    if not valid or not (math.isfinite(plain) and within(plain)):
         raise ValueError(f"`{name}` must be {wanted}. Received: {name}={value!r}")
-    return float(value)
+    return float(plain)
 
 
 def directory(name, value):

@@ -1,5 +1,6 @@
 """What every function says of a model that it cannot take."""
 
+import json
 import sys
 import types
 
@@ -9,12 +10,16 @@ import pytest
 from keras import layers
 
 from keras_nladv import (
+    LinearizationSchedule,
+    NonlinearitySparsity,
+    SparsePReLU,
     collapse,
     collapse_plan,
     core_image,
     nonlinearity_report,
     path_length,
     prune,
+    pruning,
     sparsify,
     tangent,
 )
@@ -75,3 +80,51 @@ def test_the_star_brings_public_names_only():
         if not name.startswith("_") and not isinstance(each, types.ModuleType)
     }
     assert brought == public | {"tangent"}
+
+
+def scalars(value):
+    integral = isinstance(value, int)
+    kinds = (np.int64, np.int8) if integral else (np.float64, np.float32, np.float16)
+    return [*(kind(value) for kind in kinds), np.array(value)]
+
+
+@pytest.mark.parametrize(
+    ("take", "value"),
+    [
+        (lambda x: SparsePReLU(axis=x, name="a").get_config(), 1),
+        (lambda x: SparsePReLU(axis=x, name="a").get_config(), -1),
+        (lambda x: SparsePReLU(linear_threshold=x, name="a").get_config(), 0.25),
+        (lambda x: NonlinearitySparsity(x, power=x).get_config(), 0.5),
+        (lambda x: vars(LinearizationSchedule(x, target_nonlinear_units=x)), 0.5),
+        (lambda x: vars(LinearizationSchedule(0.5, start_epoch=x, check_every=x)), 2),
+        (lambda x: sparsify(model(), linear_threshold=x).layers[1].get_config(), 0.25),
+        (lambda x: prune(model(), x).get_config()["layers"][1]["config"], 0.5),
+        (lambda x: prune(model(), 0.5, rounds=x, seed=x).get_config()["layers"][1]["config"], 2),
+        (lambda x: pruning.largest({"a": [1.0, 2.0]}, x)["a"].tolist(), 0.5),
+        (lambda x: collapse(model(), cost="macs", size=x, batch_size=x).count_params(), 4),
+        (lambda x: collapse(model(), cost="macs", tolerance=x).count_params(), 0.5),
+        (lambda x: transfer(density=x, l2=x, ntk_strength=x), 0.5),
+        (lambda x: transfer(mask_every=x, probes=x, seed=x), 2),
+        (lambda x: tangent.empirical_ntk(model(), X, batch_size=x).tolist(), 1),
+        (lambda x: tangent.estimate_ntk(model(), X, samples=x, seed=0, batch_size=x).norm, 2),
+        (lambda x: tangent.IterativeLinearization(model(), x).period, 2),
+        (lambda x: tangent.kernel_velocity(np.eye(2), np.ones((2, 2)), x), 0.5),
+    ],
+)
+def test_numpy_scalars_are_numbers(take, value):
+    expected = json.dumps(take(value), default=str)
+    for scalar in scalars(value):
+        assert json.dumps(take(scalar), default=str) == expected
+
+
+def model():
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [keras.Input((4,), name="x"), layers.Dense(3, "relu", name="a"), layers.Dense(1, name="b")],
+        name="net",
+    )
+
+
+def transfer(**options):
+    config = tangent.NeuralTangentTransfer(model(), name="transfer", **options).get_config()
+    return {key: value for key, value in config.items() if key != "model"}

@@ -3,6 +3,7 @@
 import keras
 
 from keras_nladv import private
+from keras_nladv.arguments import scalar
 from keras_nladv.graph import layer_rules
 from keras_nladv.graph.operation_rules import OPERATION_RULES
 from keras_nladv.graph.rules import activates, find_rule
@@ -83,4 +84,5 @@ def granularity_of(prelu):
 
 
 def _is_zero(value):
+    value = scalar(value)
     return isinstance(value, (int, float)) and value == 0

@@ -5,6 +5,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_nladv.arguments import number, scalar
+
 GRANULARITIES = ("channel", "layer", "element")
 NO_UNITS = ("linear", "softmax", "log_softmax", "sparsemax", "glu")
 
@@ -88,6 +90,7 @@ class SparsePReLU(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        axis = scalar(axis)
         if isinstance(axis, bool) or not isinstance(axis, int) or axis == 0:
             raise ValueError(
                 f"`axis` must be an integer other than 0, the batch axis. Received: axis={axis!r}"
@@ -97,11 +100,10 @@ class SparsePReLU(keras.layers.Layer):
                 f"`granularity` must be one of {GRANULARITIES}. Received: "
                 f"granularity={granularity!r}"
             )
-        if not isinstance(linear_threshold, (int, float)) or not 0 <= linear_threshold < 1:
-            raise ValueError(
-                "`linear_threshold` must be a number from 0 up to, but not including, 1. "
-                f"Received: linear_threshold={linear_threshold!r}"
-            )
+        wanted = "a number from 0 up to, but not including, 1"
+        linear_threshold = number(
+            "linear_threshold", linear_threshold, wanted, lambda given: 0 <= given < 1
+        )
         self.axis = axis
         self.granularity = granularity
         self.linear_threshold = linear_threshold
@@ -183,6 +185,7 @@ class SparsePReLU(keras.layers.Layer):
         # Nor has a slope that is linear from the start, or it would leave 1 in the first step.
         alpha = ops.where(abs(1.0 - alpha) < self.linear_threshold, ops.stop_gradient(alpha), alpha)
         alpha = ops.reshape(alpha, self._broadcast_shape)
+        inputs = ops.convert_to_tensor(inputs)
         outputs = self.activation(inputs)
         if self._is_relu:
             # The same function; exact for x >= 0, and with a gradient of 1 at x = 0 and alpha = 1.

@@ -52,7 +52,7 @@ def collapse_plan(
     Raises:
         ValueError, ImportError: As `collapse` does.
     """
-    batch_size = _checked(model, engine, cost, batch_size, threads, size)
+    batch_size, threads, size = _checked(model, engine, cost, batch_size, threads, size)
     example_inputs, size = _examples(model, example_inputs, size)
     _run_once(model, size, example_inputs)
     setting = engine, batch_size, threads, size, example_inputs
@@ -124,7 +124,9 @@ def collapse(
     >>> [(type(layer).__name__, layer.output.shape) for layer in collapsed.layers[1:]]
     [('Dense', (None, 10))]
     """
-    batch_size = _checked(model, engine or "keras", cost, batch_size, threads, size)
+    batch_size, threads, size = _checked(
+        model, engine or "keras", cost, batch_size, threads, size
+    )
     example_inputs, size = _examples(model, example_inputs, size)
     _run_once(model, size, example_inputs)
     surgeon = Surgeon(model)
@@ -207,19 +209,19 @@ def _described(inputs):
 
 
 def _checked(model, engine, cost, batch_size, threads, size):
-    """Checks arguments. Returns the batch size."""
+    """Checks arguments. Returns the numbers as integers."""
     require_graph(model)
     find_engine(engine)
     if cost not in ("time", "macs"):
         raise ValueError(f'`cost` must be "time" or "macs". Received: cost={cost!r}')
     if batch_size is None:
         batch_size = 32 if engine == "keras" else 1
-    for name, value in {"batch_size": batch_size, "threads": threads, "size": size}.items():
-        integer(name, value, least=1)
+    given = {"batch_size": batch_size, "threads": threads, "size": size}
+    checked = [integer(name, value, least=1) for name, value in given.items()]
     for weight in model.weights:
         if not np.isfinite(keras.ops.convert_to_numpy(weight).astype("float64")).all():
             raise ValueError(
                 f"Weight '{weight.path}' of model '{model.name}' has values that are not finite. "
                 "A model like that cannot be collapsed; restore an earlier checkpoint."
             )
-    return batch_size
+    return checked

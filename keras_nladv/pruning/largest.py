@@ -3,6 +3,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_nladv.arguments import number
+
 SCOPES = ("layer", "global")
 
 
@@ -33,7 +35,7 @@ def largest(
     >>> {name: mask.tolist() for name, mask in pruning.largest(scores, 0.5, "global").items()}
     {'first': [True, True, False, False], 'second': [False, True]}
     """
-    require_density(density)
+    density = require_density(density)
     if scope not in SCOPES:
         raise ValueError(f"`scope` must be one of {SCOPES}. Received: scope={scope!r}")
     arrays = {name: np.asarray(each) for name, each in scores.items()}
@@ -48,12 +50,10 @@ def largest(
     return {name: part.reshape(arrays[name].shape) for name, part in zip(arrays, parts)}
 
 
-def require_density(density: float) -> None:
-    """Raises a `ValueError` if `density` is no share of weights that could be kept."""
-    if isinstance(density, bool) or not isinstance(density, (int, float)) or not 0 < density <= 1:
-        raise ValueError(
-            f"`density` must be a number greater than 0 and at most 1. Received: {density!r}"
-        )
+def require_density(density: float) -> float:
+    """`density` as a float, if it is a share of weights that could be kept."""
+    wanted = "a number greater than 0 and at most 1"
+    return number("density", density, wanted, lambda given: 0 < given <= 1)
 
 
 def _largest(scores, density):

@@ -6,6 +6,7 @@ import numpy as np
 from keras import ops
 
 from keras_nladv.arguments import integer
+from keras_nladv.constraints.fixed_mask import FixedMask
 from keras_nladv.pruning.kernel import Kernel, prunable
 from keras_nladv.pruning.largest import largest, require_density
 from keras_nladv.pruning.masking import constrain, copied, warn_if_cut
@@ -55,7 +56,7 @@ def prune(
     >>> int(np.count_nonzero(prune(model, 0.95).get_weights()[0]))
     95
     """
-    require_density(density)
+    density = require_density(density)
     if not callable(scores) and scores not in SCORES:
         raise ValueError(
             f"`scores` must be a function or one of {tuple(SCORES)}. Received: scores={scores!r}"
@@ -64,7 +65,7 @@ def prune(
     names = {kernel.name for kernel in prunable(model, select)}
     model = copied(model)
     kernels = [kernel for kernel in prunable(model) if kernel.name in names]
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(integer("seed", seed, least=0))
     for step in range(1, rounds + 1):
         arrays = SCORES[scores](kernels, rng) if isinstance(scores, str) else scores(model, kernels)
         candidates = {}
@@ -74,7 +75,8 @@ def prune(
                     f"`scores` must return an array of shape {tuple(kernel.variable.shape)} for "
                     f"'{kernel.name}'. Received: shape {array.shape}"
                 )
-            kept = getattr(kernel.variable.constraint, "mask", True)
+            constraint = kernel.variable.constraint
+            kept = constraint.mask if isinstance(constraint, FixedMask) else True
             candidates[kernel.name] = np.where(kept, array, -np.inf)
         masks = largest(candidates, density ** (step / rounds), scope)
         for kernel in kernels:

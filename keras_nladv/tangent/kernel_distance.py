@@ -1,5 +1,7 @@
 import numpy as np
 
+from keras_nladv.arguments import number
+
 
 def kernel_distance(kernel1, kernel2):
     r"""How far one kernel is from another, whatever their scales.
@@ -61,6 +63,5 @@ def kernel_velocity(kernel1, kernel2, time):
 
     Source: Fort et al., *Deep Learning versus Kernel Learning*, arXiv 2010.15110.
     """
-    if not time > 0:
-        raise ValueError(f"`time` must be greater than 0. Received: time={time}")
+    time = number("time", time, "greater than 0", lambda given: given > 0)
     return kernel_distance(kernel1, kernel2) / time

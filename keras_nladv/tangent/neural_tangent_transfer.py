@@ -12,7 +12,7 @@ from keras_nladv import private
 from keras_nladv.arguments import integer, number
 from keras_nladv.event_log import EventLog
 from keras_nladv.pruning.kernel import prunable
-from keras_nladv.pruning.largest import largest
+from keras_nladv.pruning.largest import largest, require_density
 from keras_nladv.pruning.masking import constrain, copied, warn_if_cut
 from keras_nladv.tangent.batches import count, part
 from keras_nladv.tangent.mask_updates import MaskUpdates
@@ -114,14 +114,14 @@ class NeuralTangentTransfer(keras.Model):
             raise ValueError(f"`estimator` must be one of {ESTIMATORS}. Received: {estimator!r}")
         names = {kernel.name for kernel in prunable(model, select)}
         super().__init__(name=name)
-        self.density = density
+        self.density = require_density(density)
         self.scope = scope
         self.ntk_strength, self.l2 = strengths
         self.mask_every = integer("mask_every", mask_every, least=1)
         self.estimator = estimator
         self.probes = integer("probes", probes, least=1)
         self.select = select
-        self.seed = seed
+        self.seed = integer("seed", seed, least=0)
         # Its weights are those of the student before they are masked.
         self.network = copied(model)
         self._stateless = Stateless.of(self.network)

@@ -197,7 +197,7 @@ def test_paths_that_are_not_known_are_no_matter():
     [
         (
             {"density": 0.0},
-            "`density` must be a number greater than 0 and at most 1. Received: 0.0",
+            "`density` must be a number greater than 0 and at most 1. Received: density=0.0",
         ),
         ({"density": 1.5}, "`density` must be a number"),
         ({"density": float("nan")}, "`density` must be a number"),
