@@ -112,7 +112,9 @@ def prunable(
         raise ValueError(
             f"Model '{model.name}' has nothing to prune: no trainable kernel of Dense, EinsumDense "
             f"or convolutional layers{'' if select is None else f' that select={select!r} takes'}. "
-            "Kernels inside layers that are made of others cannot be pruned."
+            "Kernels inside layers that are made of others, such as a subclassed model, cannot be "
+            "pruned. `sparsify` takes these apart where they apply activations: prune what it "
+            "returns."
         )
     return list(found.values())
 

@@ -1,4 +1,5 @@
 import keras
+from keras import ops
 
 
 def count(x):
@@ -9,3 +10,10 @@ def count(x):
 def part(x, start, size):
     """Some of the examples of inputs."""
     return keras.tree.map_structure(lambda each: each[start : start + size], x)
+
+
+def dense(x):
+    """An input as a tensor. Of sparse ones, examples cannot be taken."""
+    if hasattr(x, "toarray"):
+        x = x.toarray()  # Of SciPy.
+    return ops.convert_to_tensor(x, sparse=False)

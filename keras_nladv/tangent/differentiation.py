@@ -23,6 +23,7 @@ from keras import ops
 # - `repeatable(function, primals)`: whether outputs are the same in two runs.
 # - `unseeded()`: a function that tells whether random numbers were drawn since, of which Keras'
 #   seeds know nothing.
+# - `least_batch(layers)`: with how many examples a model of these layers has to be run at least.
 # - `traced(function, *arguments)`: runs a function once as if compiled, for the shapes it meets.
 def _repeatable(function, primals):
     first, second = (ops.convert_to_numpy(ops.cast(function(primals), "float32")) for _ in range(2))
@@ -54,6 +55,9 @@ if keras.backend.backend() == "jax":
 
     def by_example(function, x, dtypes):
         return jax.vmap(lambda one: function(jax.tree.map(lambda each: each[None], one)))(x)
+
+    def least_batch(layers):
+        return 1
 
     def repeatable(function, primals):
         return True  # What is random has a seed, and that it moves can be seen.
@@ -137,6 +141,11 @@ elif keras.backend.backend() == "torch":
         return [torch.stack(column) for column in zip(*rows, strict=True)]
 
     repeatable = _repeatable
+
+    def least_batch(layers):
+        # Of one example, torch takes the gradient for the kernel of a single filter as one with
+        # another order in memory, and fails.
+        return 1 + any(getattr(layer, "filters", None) == 1 for layer in layers)
 
     def unseeded():
         # Those of dropout.
@@ -246,6 +255,9 @@ elif keras.backend.backend() == "tensorflow":
 
     repeatable = _repeatable
 
+    def least_batch(layers):
+        return 1
+
     def unseeded():
         return lambda: False
 
@@ -270,3 +282,4 @@ else:
         )
 
     jvp = vjps = by_example = unconnected = repeatable = unseeded = traced = compiled
+    least_batch = compiled

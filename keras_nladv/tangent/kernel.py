@@ -58,7 +58,7 @@ def _structured(stateless, values, state, x, plan, trace):
 
     def shifted(shifts):
         with Taps([each.structure for each in plan.layers], shifts) as taps:
-            outputs = stateless(values, state, x)
+            outputs = stateless(values, state, x, filled=False)
         return outputs, [operand for _, operand, _ in taps.calls]
 
     shifts = [ops.zeros((n, *shape), dtype) for shape, dtype in plan.results]

@@ -2,6 +2,7 @@ import math
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from keras_nladv import private
@@ -155,9 +156,7 @@ class KernelPlan:
 
     def _run(self, structures, n):
         """Runs the model on `n` examples. Returns the set of the structures that cannot be used."""
-        x = keras.tree.map_structure(
-            lambda each: ops.zeros((n, *each.shape[1:]), each.dtype), self._x
-        )
+        x = keras.tree.map_structure(lambda each: _blank(each, n), self._x)
         plans: dict[Structure, LayerPlan] = {}
         unfit = set(structures)
 
@@ -206,3 +205,11 @@ def _structures(stateless):
         and not private.is_rematerialized(each)
     ]
     return [each for each in structures if each.variables]
+
+
+def _blank(x, n):
+    """Inputs of the shape and dtype of others, for `n` examples."""
+    shape = (n, *x.shape[1:])
+    if keras.backend.standardize_dtype(x.dtype) == "string":
+        return ops.convert_to_tensor(np.full(shape, "", dtype=object))
+    return ops.zeros(shape, x.dtype)

@@ -14,9 +14,10 @@ from keras_nladv.event_log import EventLog
 from keras_nladv.pruning.kernel import prunable
 from keras_nladv.pruning.largest import largest, require_density
 from keras_nladv.pruning.masking import constrain, copied, warn_if_cut
-from keras_nladv.tangent.batches import count, part
+from keras_nladv.tangent.batches import count, dense, part
 from keras_nladv.tangent.mask_updates import MaskUpdates
 from keras_nladv.tangent.stateless import Stateless
+from keras_nladv.tangent.streamed_batches import StreamedBatches, is_stream
 from keras_nladv.tangent.transfer_distances import transfer_distances
 from keras_nladv.tangent.unlabelled_batches import UnlabelledBatches
 
@@ -241,6 +242,8 @@ class NeuralTangentTransfer(keras.Model):
         validation_data: Any = None,
         validation_freq: int = 1,
         initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
         verbose: Any = "auto",
         callbacks: Sequence[keras.callbacks.Callback] = (),
         log_dir: str | os.PathLike[str] | None = None,
@@ -254,13 +257,20 @@ class NeuralTangentTransfer(keras.Model):
 
         Args:
             x: Inputs, an array or a structure of arrays, as the model takes them, without labels.
+                Or what makes batches of these: a `tf.data.Dataset`, `keras.utils.PyDataset`,
+                `torch.utils.data.DataLoader` or generator. Batches smaller than the first are left
+                out then.
             y: Left out.
             epochs: Integer, the number of epochs at the end.
             batch_size: Integer, at least 2. Examples that are left when all batches are full wait
-                for another epoch.
+                for another epoch. Not used where `x` makes batches.
             validation_data: Other inputs, on which the distances are measured after epochs.
             validation_freq: Integer, the number of epochs between these.
             initial_epoch: Integer, the number of epochs that there were before.
+            steps_per_epoch: Integer, the number of batches in an epoch. Default: all. Generators
+                need it.
+            validation_steps: Integer, the number of batches of `validation_data` that are used, if
+                it makes batches. Default: all.
             verbose: As in `keras.Model.fit`.
             callbacks: List of callbacks.
             log_dir: `None`, or the path of a directory for TensorBoard.
@@ -272,20 +282,34 @@ class NeuralTangentTransfer(keras.Model):
             ValueError: If there are labels, or if inputs are not numbers, do not fit the model or
                 are fewer than a batch.
         """
-        if y is not None or (isinstance(x, tuple) and len(x) > len(self.network.inputs)):
+        if y is not None:
             raise ValueError(
-                "Neural tangent transfer takes inputs without labels. Received: "
-                + ("x and y" if y is not None else "a tuple of more than the inputs of the model")
+                "Neural tangent transfer takes inputs without labels. Received: x and y"
             )
-        x = self._checked(x, "x")
-        if integer("batch_size", batch_size, least=2) > count(x):
-            raise ValueError(
-                f"`batch_size` must be at most {count(x)}, the number of examples. Received: "
-                f"batch_size={batch_size}"
+        if steps_per_epoch is not None:
+            steps_per_epoch = integer("steps_per_epoch", steps_per_epoch, least=1)
+        batch_size = integer("batch_size", batch_size, least=2)
+        steps = {}
+        if is_stream(x):
+            batches = StreamedBatches(
+                x, self._batch, self.seed, self._signs, steps_per_epoch, initial_epoch
             )
-        batches = self._batches(x, batch_size)
+            # The iterator goes on from epoch to epoch.
+            given, prepare, steps = iter(batches), [], {"steps_per_epoch": batches.steps}
+        else:
+            x = self._checked(x, "x")
+            if batch_size > count(x):
+                raise ValueError(
+                    f"`batch_size` must be at most {count(x)}, the number of examples. Received: "
+                    f"batch_size={batch_size}"
+                )
+            given = batches = self._batches(x, batch_size, steps_per_epoch)
+            prepare = [batches.epochs()]
         held_out = None
         if validation_data is not None:
+            if is_stream(validation_data):
+                stream = StreamedBatches(validation_data, self._batch, 0, self._signs, 1, 0)
+                validation_data = stream.gathered(validation_steps)
             held_out = self._checked(validation_data, "validation_data")
             held_out = self._batches(held_out, batch_size)
         if int(self.optimizer.iterations) == 0:
@@ -293,32 +317,45 @@ class NeuralTangentTransfer(keras.Model):
         # Keras would track an attribute that is set.
         self.__dict__.pop("student", None)
         return super().fit(
-            batches,
+            given,
+            **steps,
             epochs=epochs,
             initial_epoch=initial_epoch,
             shuffle=False,  # The batches are shuffled.
             validation_data=held_out,
             validation_freq=validation_freq,
             verbose=verbose,
-            callbacks=[batches.epochs(), MaskUpdates(), *callbacks, EventLog(log_dir)],
+            callbacks=[*prepare, MaskUpdates(), *callbacks, EventLog(log_dir)],
         )
 
-    def _batches(self, x, batch_size):
-        number = len(keras.tree.flatten(x)[0])
-        size = min(batch_size, number)
-        signs = None
-        if self.estimator == "stochastic":
-            signs = (self.probes, size - size // 2, math.prod(self.network.output_shape[1:]))
-        return UnlabelledBatches(x, size, self.seed, signs)
+    def _batches(self, x, batch_size, steps=None):
+        size = min(batch_size, count(x))
+        return UnlabelledBatches(x, size, self.seed, self._signs(size), steps)
+
+    def _signs(self, size):
+        """The shape of the random signs for a batch, `None` if there are none."""
+        if self.estimator == "exact":
+            return None
+        return self.probes, size - size // 2, math.prod(self.network.output_shape[1:])
+
+    def _batch(self, x):
+        """The inputs in what a dataset gives."""
+        x = tuple(x) if isinstance(x, list) else x  # Data loaders of torch make lists.
+        return self._checked(x[0] if isinstance(x, tuple) and len(x) == 1 else x, "x")
 
     def _checked(self, x, name):
         """`x` as NumPy arrays, if they are inputs."""
+        if isinstance(x, tuple) and len(x) > len(self.network.inputs):
+            raise ValueError(
+                "Neural tangent transfer takes inputs without labels. Received: a tuple of "
+                "more than the inputs of the model"
+            )
         leaves = keras.tree.flatten(x)
         if not all(len(getattr(each, "shape", ())) for each in leaves):
             raise ValueError(
                 f"`{name}` must be an array of inputs, or a structure of arrays. Received: {x!r}"
             )
-        x = keras.tree.map_structure(ops.convert_to_numpy, x)
+        x = keras.tree.map_structure(_array, x)
         for each in keras.tree.flatten(x):
             if each.dtype.kind not in "biuf" or not np.isfinite(each).all():
                 raise ValueError(
@@ -340,11 +377,10 @@ class NeuralTangentTransfer(keras.Model):
         if not normalization:
             return
         momenta = [layer.momentum for layer in normalization]
-        for step in range(min(len(batches), CALIBRATION)):
-            ((x, *_),) = batches[step]
+        for step, x in enumerate(batches.first(CALIBRATION)):
             for layer in normalization:
                 layer.momentum = step / (step + 1)
-            self.network(keras.tree.map_structure(lambda each: each[0], x), training=True)
+            self.network(x, training=True)
         for layer, momentum in zip(normalization, momenta):
             layer.momentum = momentum
 
@@ -367,3 +403,9 @@ class NeuralTangentTransfer(keras.Model):
     def from_config(cls, config, custom_objects=None):
         model = keras.saving.deserialize_keras_object(config["model"], custom_objects)
         return cls(**{**config, "model": model})
+
+
+def _array(x):
+    """An input as a NumPy array, not sparse."""
+    is_text = isinstance(x, np.ndarray) and x.dtype.kind in "SUO"
+    return x if is_text else ops.convert_to_numpy(dense(x))

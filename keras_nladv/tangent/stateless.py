@@ -5,8 +5,10 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
+from keras_nladv import private
 from keras_nladv.arguments import require_model
 from keras_nladv.tangent import differentiation
+from keras_nladv.tangent.batches import dense, part
 
 
 class Stateless:
@@ -69,6 +71,9 @@ class Stateless:
         self._compiled = {}
         self.plans: dict[Any, Any] = {}
         self._checked = False
+        fixed = {tensor.shape[0] for tensor in getattr(model, "inputs", None) or ()} - {None}
+        self._batch = min(fixed) if fixed else differentiation.least_batch(private.sublayers(model))
+        self._is_fixed = bool(fixed)
         self.variables = variables
         self.unconnected: set[int] = set()
         chosen = set(map(id, variables))
@@ -94,13 +99,14 @@ class Stateless:
         """Values of the other variables."""
         return [ops.stop_gradient(each.value) for each in self.others]
 
-    def __call__(self, values, state, x):
+    def __call__(self, values, state, x, filled=True):
         """Outputs for values of the chosen variables and of the others, as a matrix.
 
         Args:
             values: List of tensors.
             state: List of tensors.
             x: Inputs of the model, of `n` examples.
+            filled: Boolean. Whether to add examples where gradients for weights need more.
 
         Returns:
             Tensor of shape `(n, k)`: what the model puts out, each example flattened.
@@ -109,16 +115,16 @@ class Stateless:
             ValueError: If the model puts out something else than one tensor of floats, or if it
                 draws random numbers or keeps statistics as it runs.
         """
-        outputs = self.run(values, state, x)
+        outputs = self.run(values, state, x, filled=filled)
         return ops.reshape(outputs, (-1, math.prod(outputs.shape[1:])))
 
-    def run(self, values, state, x, scope=keras.StatelessScope):
+    def run(self, values, state, x, scope=keras.StatelessScope, filled=True):
         """As `__call__`, but outputs keep their shape. Variables are read through `scope`."""
         pairs = [*zip(self.variables, values, strict=True), *zip(self.others, state, strict=True)]
         drawn = differentiation.unseeded()
         with scope(pairs) as scope:
             before = dict(scope.state_mapping)
-            outputs = self.model(x, training=False)
+            outputs = self._outputs(x, filled)
         changed = [key for key, each in scope.state_mapping.items() if before.get(key) is not each]
         if changed or drawn():
             raise self._not_steady(next((v.path for v, _ in pairs if id(v) in changed), None))
@@ -129,6 +135,9 @@ class Stateless:
                 "`keras.Model(model.inputs, model.outputs[0])`."
             )
         n = keras.tree.flatten(x)[0].shape[0]
+        if outputs.shape and outputs.shape[0] is None:
+            # Of strings, TensorFlow forgets how many there are.
+            outputs = ops.reshape(outputs, (n, *outputs.shape[1:]))
         if not outputs.shape or outputs.shape[0] != n:
             raise ValueError(
                 f"Model '{self.model.name}' must put out something for each example. Received: "
@@ -140,6 +149,23 @@ class Stateless:
                 f"Received: dtype={keras.backend.standardize_dtype(outputs.dtype)}"
             )
         return outputs
+
+    def _outputs(self, x, filled):
+        """What the model puts out for `x`, in as many runs as it takes, filled up with examples."""
+        n = keras.tree.flatten(x)[0].shape[0]
+        missing = -n % self._batch if self._is_fixed else filled * max(self._batch - n, 0)
+        if missing:
+            x = keras.tree.map_structure(
+                lambda each: ops.concatenate([each, ops.repeat(each[:1], missing, axis=0)]), x
+            )
+        size = self._batch if self._is_fixed else n + missing
+        runs = [
+            self.model(part(x, start, size), training=False)
+            for start in range(0, n + missing, size)
+        ]
+        if len(runs) > 1 and hasattr(runs[0], "shape"):
+            return ops.concatenate(runs)[:n]
+        return runs[0][:n] if missing and hasattr(runs[0], "shape") else runs[0]
 
     def _not_steady(self, path):
         changing = f"changes its variable '{path}' whenever it runs: it " if path else ""
@@ -164,7 +190,7 @@ class Stateless:
         Raises:
             ValueError: If it is no input of this model, or if the model has no derivatives.
         """
-        x = keras.tree.map_structure(ops.convert_to_tensor, x)
+        x = keras.tree.map_structure(dense, x)
         received = keras.tree.flatten(x)
         sizes = {each.shape[0] if len(each.shape) else None for each in received}
         if len(sizes) != 1 or None in sizes or 0 in sizes:

@@ -14,14 +14,18 @@ class UnlabelledBatches(keras.utils.PyDataset):
         batch_size: Integer.
         seed: Integer.
         signs: Shape of the signs of a batch, or `None`.
+        steps: Integer, the number of batches in an epoch at most, or `None`.
     """
 
-    def __init__(self, x, batch_size, seed, signs):
+    def __init__(self, x, batch_size, seed, signs, steps=None):
         super().__init__()
         self.x = x
         self.batch_size = batch_size
         self.seed = seed
         self.signs = signs
+        self.steps = self.number // batch_size
+        if steps is not None:
+            self.steps = min(steps, self.steps)
         self.start(0)
 
     @property
@@ -39,7 +43,12 @@ class UnlabelledBatches(keras.utils.PyDataset):
         return keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: self.start(epoch))
 
     def __len__(self):
-        return self.number // self.batch_size
+        return self.steps
+
+    def first(self, number):
+        """A list of the inputs of the first batches."""
+        batches = [self[index] for index in range(min(number, self.steps))]
+        return [keras.tree.map_structure(lambda each: each[0], x) for ((x, *_),) in batches]
 
     def __getitem__(self, index):
         chosen = self._order[index * self.batch_size : (index + 1) * self.batch_size]

@@ -350,3 +350,21 @@ def test_a_layer_called_twice_and_trained_with_fit():
         np.testing.assert_array_equal(alpha(layer)[~layer.nonlinear], 1)
     assert all((later <= earlier).all() for earlier, later in itertools.pairwise(nonlinear))
     assert 3 <= (~nonlinear[-1]).sum() < len(SLOPES)
+
+
+def test_a_slope_on_the_threshold_is_nonlinear():
+    """Linear is what is nearer to 1 than the threshold. All numbers here are exact."""
+    layer = SparsePReLU(linear_threshold=0.25, alpha_initializer=keras.initializers.Constant(0.75))
+    layer.build((None, 1))
+    assert layer.nonlinear.tolist() == [True]
+    for slope, pinned in ((0.75, 0.75), (0.7500001, 1.0)):
+        value = layer.alpha.constraint(keras.ops.convert_to_tensor([slope], dtype="float32"))
+        assert keras.ops.convert_to_numpy(value).tolist() == [pinned]
+
+
+def test_numpy_arrays_without_the_state_of_the_layer():
+    layer = SparsePReLU()
+    layer.build((None, 2))
+    state = [[np.float32([0.5, 1.0]), np.zeros(2, "float32")], []]
+    outputs, _ = layer.stateless_call(*state, np.float32([[-2.0, -2.0], [3.0, 4.0]]))
+    assert keras.ops.convert_to_numpy(outputs).tolist() == [[-1.0, -2.0], [3.0, 4.0]]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis.extra.numpy import array_shapes, arrays
 from keras import layers, ops
 
-from keras_nladv import FixedMask, path_length, prune
+from keras_nladv import FixedMask, path_length, prune, sparsify
 from keras_nladv.pruning import largest, masked, prunable
 
 X = np.random.default_rng(1).normal(size=(16, 6, 6, 2)).astype("float32")
@@ -254,3 +254,49 @@ def test_density_one_prunes_nothing():
     pruned = prune(model, 1)
     np.testing.assert_equal(values(pruned), values(model))
     assert all(isinstance(k.variable.constraint, FixedMask) for k in prunable(pruned))
+
+
+def test_what_the_error_advises_leads_to_a_pruned_model():
+    class Subclassed(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = layers.Dense(8, activation="relu"), layers.Dense(2)
+
+        def call(self, x):
+            return self.b(self.a(x))
+
+    inputs = keras.Input((4,))
+    with pytest.raises(ValueError, match=r"subclassed model\. Wrap it"):
+        prune(Subclassed(), 0.5)
+    wrapped = keras.Model(inputs, Subclassed()(inputs))
+    with pytest.raises(ValueError, match="`sparsify` takes these apart"):
+        prune(wrapped, 0.5)
+    pruned = prune(sparsify(wrapped), 0.5)
+    assert sorted(np.count_nonzero(each) for each in values(pruned).values()) == [8, 16]
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Clipping(keras.constraints.Constraint):
+    """A user's own, which happens to have an attribute of the name of ours."""
+
+    mask = np.zeros((4, 3), bool)
+
+    def __call__(self, weights):
+        return ops.clip(weights, -0.1, 0.1)
+
+
+def test_pruned_twice_with_a_constraint_of_ones_own():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, name="dense")])
+    model.layers[0].kernel.constraint = Clipping()
+    once = prune(model, 0.75)
+    twice = prune(once, 0.25)
+    for each, kept in ((once, 9), (twice, 3)):
+        constraint = each.layers[0].kernel.constraint
+        assert type(constraint) is FixedMask
+        assert type(constraint.constraint) is Clipping
+        assert constraint.mask.sum() == kept
+        applied = ops.convert_to_numpy(constraint(np.ones((4, 3), "float32")))
+        np.testing.assert_allclose(applied, 0.1 * constraint.mask)
+    magnitudes = np.abs(ops.convert_to_numpy(model.layers[0].kernel))
+    first = FixedMask(once.layers[0].kernel.constraint.mask).mask
+    assert (magnitudes[first].min() >= magnitudes[~first].max()).all()

@@ -312,3 +312,11 @@ def test_bad_power(power):
 def test_strength_is_required():
     with pytest.raises(TypeError, match="strength"):
         NonlinearitySparsity()
+
+
+def test_distances_of_half_precision_are_not_rounded_to_it():
+    """Near 1 the numbers of bfloat16 are 1/256 apart: the difference to 0.0123 is none of them."""
+    slope = ops.convert_to_tensor(np.float32([0.0123]), dtype="bfloat16")
+    held = float(value(ops.cast(slope, "float32"))[0])
+    penalty = float(value(NonlinearitySparsity(1.0, power=1.0)(slope)))
+    assert penalty == pytest.approx(1.0 - held, rel=1e-6)

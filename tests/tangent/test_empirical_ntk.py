@@ -483,3 +483,86 @@ def test_bad_pairs():
     summing = functional(lambda x: ops.sum(layers.Dense(2)(x), axis=0), (3,))
     with pytest.raises(ValueError, match="something for each example"):
         empirical_ntk(summing, np.ones((2, 3)))
+
+
+class Table(layers.Layer):
+    """Calls a layer on two rows that are no examples."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = layers.Dense(3)
+
+    def build(self, shape):
+        self.dense.build((2, 2))
+
+    def call(self, x):
+        return x + ops.sum(self.dense(ops.convert_to_tensor([[1.0, 2.0], [3.0, 5.0]])), axis=0)
+
+
+def test_two_rows_by_chance():
+    """For two examples, the rows look as if they were of these."""
+    model = keras.Sequential([keras.Input((3,)), Table()])
+    x = np.random.default_rng(0).normal(size=(2, 3)).astype("float32")
+    for method in METHODS:
+        kernel = empirical_ntk(model, x, method=method)
+        # Of each output: the squares of the sums of the columns, and of the two biases.
+        expected = np.broadcast_to((4**2 + 7**2 + 2**2) * np.eye(3), (2, 2, 3, 3))
+        assert_close(kernel, expected)
+
+
+# ---- Models that take a fixed number of examples, and inputs of other kinds
+
+
+def test_fixed_batches():
+    inputs = keras.Input(batch_shape=(4, 6))
+    x = layers.Dense(8, activation="relu")(inputs)
+    x = ops.reshape(ops.reshape(x, (4, 2, 4)), (4, 8))
+    fixed = keras.Model(inputs, layers.Dense(2)(x))
+    free = keras.Sequential([keras.Input((6,)), fixed.layers[1], fixed.layers[-1]])
+    x = np.random.default_rng(0).normal(size=(6, 6)).astype("float32")
+    expected = empirical_ntk(free, x)
+    for method in METHODS:
+        assert_close(empirical_ntk(fixed, x, method=method), expected)
+    assert_close(empirical_ntk(fixed, x[:1], x[1:], batch_size=3), expected[:1, 1:])
+    with pytest.raises(ValueError, match="examples of shape"):
+        empirical_ntk(fixed, x[:, :5])
+
+
+def test_one_example_of_a_single_filter():
+    chain = [layers.Conv2D(3, 3, activation="relu"), layers.Conv2D(1, 3), layers.Flatten()]
+    model = keras.Sequential([keras.Input((6, 6, 1)), *chain])
+    x = np.random.default_rng(0).normal(size=(1, 6, 6, 1)).astype("float32")
+    expected = empirical_ntk(model, x, method="structured")
+    for method in METHODS[1:]:
+        assert_close(empirical_ntk(model, x, method=method), expected)
+    assert_close(brute_force(model, x, x), expected)
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() == "torch", reason="Keras has no sparse inputs on torch."
+)
+def test_sparse_inputs():
+    scipy_sparse = pytest.importorskip("scipy.sparse")
+    inputs = keras.Input((6,), sparse=True)
+    model = keras.Model(inputs, layers.Dense(2)(layers.Dense(4, "relu")(inputs)))
+    dense = keras.Sequential([keras.Input((6,)), *model.layers[1:]])
+    x = scipy_sparse.random(5, 6, 0.5, format="csr", dtype="float32", random_state=0)
+    expected = empirical_ntk(dense, x.toarray())
+    for method in METHODS:
+        assert_close(empirical_ntk(model, x, method=method), expected)
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="Keras vectorizes text in models on TensorFlow."
+)
+def test_text():
+    texts = np.array(["a b c", "b c d", "a a a a"])
+    vectorization = layers.TextVectorization(output_sequence_length=5)
+    vectorization.adapt(texts)
+    chain = [layers.Embedding(10, 4), layers.GlobalAveragePooling1D(), layers.Dense(2)]
+    model = keras.Sequential([keras.Input((), dtype="string"), vectorization, *chain])
+    ids = keras.Sequential([keras.Input((5,), dtype="int32"), *chain])
+    expected = empirical_ntk(ids, ops.convert_to_numpy(vectorization(texts)))
+    for method in METHODS:
+        assert_close(empirical_ntk(model, texts, method=method), expected)
+    assert_close(empirical_ntk(model, texts.astype(object)), expected)

@@ -390,3 +390,87 @@ def test_training_that_diverges_says_so():
     transfer.compile(keras.optimizers.SGD(1e30))
     with pytest.raises(ValueError, match="training has diverged"):
         transfer.fit(X, epochs=4, batch_size=2, verbose=0)
+
+
+# ---- What makes batches
+
+
+class Batches(keras.utils.PyDataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return (STREAM[index * 8 : index * 8 + 8],)
+
+
+STREAM = np.random.default_rng(5).normal(size=(30, 6)).astype("float32")
+
+
+def pieces(wrap=lambda x: x):
+    return [wrap(STREAM[start : start + 8]) for start in range(0, 30, 8)]
+
+
+class Again:
+    """As a data loader: it starts anew, and has no length."""
+
+    def __init__(self, wrap):
+        self.wrap = wrap
+
+    def __iter__(self):
+        return iter(pieces(self.wrap))
+
+
+def forever():
+    while True:
+        yield from pieces()
+
+
+@pytest.mark.parametrize(
+    ("make", "steps", "estimator"),
+    [
+        (Batches, {}, "stochastic"),
+        (lambda: Again(lambda x: [x]), {}, "exact"),
+        pytest.param(
+            lambda: Again(lambda x: (x,)),
+            {"steps_per_epoch": np.int64(3)},
+            "stochastic",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            lambda: iter(pieces() * 2), {"steps_per_epoch": 3}, "exact", marks=pytest.mark.slow
+        ),
+        (forever, {"steps_per_epoch": 3}, "exact"),
+    ],
+)
+def test_whatever_makes_batches(make, steps, estimator):
+    """The last of them has six examples and is left out, so that all are the same batches."""
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            layers.Dense(8, "relu", name="a"),
+            layers.BatchNormalization(name="norm"),
+            layers.Dense(3, name="b"),
+        ]
+    )
+    transfer = tangent.NeuralTangentTransfer(model, density=0.3, mask_every=2, estimator=estimator)
+    history = transfer.fit(
+        make(), epochs=2, validation_data=Again(lambda x: (x,)), verbose=0, **steps
+    )
+    assert len(history.history["val_loss"]) == 2
+    assert int(transfer.optimizer.iterations) == 6
+    statistics = transfer.network.get_layer("norm").moving_mean
+    assert np.abs(ops.convert_to_numpy(statistics)).max() > 0
+    assert all(mask.mean() < 0.4 for mask in transfer.masks.values())
+
+
+def test_steps_of_arrays_and_what_is_no_batch():
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(3, name="b")])
+    transfer = tangent.NeuralTangentTransfer(model, density=0.5)
+    transfer.fit(STREAM, batch_size=8, epochs=2, steps_per_epoch=2, verbose=0)
+    assert int(transfer.optimizer.iterations) == 4
+    with pytest.raises(ValueError, match="`steps_per_epoch` must say how many"):
+        transfer.fit(forever(), verbose=0)
+    with pytest.raises(ValueError, match="without labels"):
+        transfer.fit(Again(lambda x: (x, x[:, 0])), verbose=0)
+    with pytest.raises(ValueError, match="which gives none"):
+        transfer.fit(iter([]), steps_per_epoch=1, verbose=0)

@@ -125,3 +125,17 @@ def test_flow_that_is_too_large():
         x = layers.Dense(64, kernel_initializer=keras.initializers.Constant(100.0))(x)
     with pytest.raises(ValueError, match=r"positive and finite\. Received: inf"):
         scored(tangent.synflow, keras.Model(inputs, x))
+
+
+def test_synflow_leaves_out_the_statistics_of_normalization():
+    """With a variance of 1 and a mean of 0, whatever they are, flow passes by |gamma|."""
+    inputs = keras.Input((5,))
+    norm = layers.BatchNormalization(epsilon=0.0)
+    model = keras.Model(inputs, layers.Dense(2)(norm(layers.Dense(3)(inputs))))
+    for weight in norm.weights:
+        weight.assign(RNG.uniform(2.0, 3.0, 3))
+    first, second = (np.abs(ops.convert_to_numpy(kernel.variable)) for kernel in prunable(model))
+    inner = np.abs(ops.convert_to_numpy(norm.gamma)) * second.sum(axis=1)
+    expected = [first * inner, second * (first.sum(axis=0) * inner / second.sum(axis=1))[:, None]]
+    for mine, theirs in zip(scored(tangent.synflow, model), expected, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5)
