@@ -17,6 +17,8 @@ BY_CHANNEL = (
     *(keras.layers.BatchNormalization, keras.layers.Dropout, keras.layers.SpatialDropout2D),
     *(keras.layers.ZeroPadding1D, keras.layers.ZeroPadding2D),
 )
+# What they wrap computes what it would alone, at each time step or with a kernel that is scaled.
+WRAPPERS = (keras.layers.TimeDistributed, keras.layers.SpectralNormalization)
 DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 
 
@@ -73,6 +75,16 @@ class Sparsifier(Opener):
                 return self.repeated(node, args, kwargs, prefix)
             outputs = self.detached(operation, prefix)(*args, **kwargs)
             return self._activated(site, outputs, f"{prefix}{site.name}_activation")
+        if type(operation) in WRAPPERS and self._can_detach(operation):
+            inner = operation.layer
+            axis = -1
+            if getattr(inner, "data_format", None) == "channels_first":
+                axis = 2 if isinstance(operation, keras.layers.TimeDistributed) else 1
+            site = self._site(node, inner.activation, axis)
+            if self._is_left(site, prefix, output):
+                return self.repeated(node, args, kwargs, prefix)
+            outputs = self._wrapped_detached(operation, prefix)(*args, **kwargs)
+            return self._activated(site, outputs, f"{prefix}{site.name}_activation")
         if isinstance(operation, keras.Layer) and find_rule(operation) is None:
             return self.composite(node, args, kwargs, prefix)
         site = self._site(node, operation, self._axis)
@@ -84,6 +96,27 @@ class Sparsifier(Opener):
             # Masks end at operations. A layer would pass them on.
             inputs = keras.ops.copy(inputs)
         return self._activated(site, inputs, prefix + site.name)
+
+    def _can_detach(self, wrapper):
+        """Whether the activation fused in a wrapped layer can be a layer behind the wrapper."""
+        inner = wrapper.layer
+        if not fuses_activation(inner) or isinstance(inner.activation, SparsePReLU):
+            return False
+        # Slopes of elements would differ between time steps.
+        by_time = isinstance(wrapper, keras.layers.TimeDistributed)
+        apart = by_time and self._options["granularity"] == "element"
+        return inner.activity_regularizer is None and not apart
+
+    def _wrapped_detached(self, wrapper, prefix):
+        """The copy of a wrapper, of a layer without its activation."""
+        if id(wrapper) not in self._copies:
+            inner = keras.saving.serialize_keras_object(wrapper.layer)
+            inner["config"]["activation"] = "linear"
+            self.keep(wrapper, self.from_config(wrapper, {"layer": inner}, prefix))
+            if isinstance(wrapper.layer.activation, keras.Layer):
+                inside = private.sublayers(wrapper.layer.activation)
+                self.unmatched[id(wrapper)].update(map(id, inside))
+        return self.copied(wrapper)
 
     # ---- Activations
 

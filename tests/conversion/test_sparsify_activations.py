@@ -229,7 +229,8 @@ def unknown(x):
 def test_what_is_no_pointwise_activation_is_left_and_reported():
     inputs = keras.Input((4, 5))
     x = layers.Activation(unknown, name="custom")(layers.Dense(5, activation="relu")(inputs))
-    x = layers.TimeDistributed(layers.Dense(5, activation="tanh"), name="wrapped")(x)
+    nested = keras.Sequential([keras.Input((5,)), layers.Dense(5, activation="tanh")])
+    x = layers.TimeDistributed(nested, name="wrapped")(x)
     x = ops.minimum(x, 0.5)
     x = layers.Dense(6, activation="log_softmax", name="scores")(x)
     x = layers.Softmax(name="softmax")(layers.Activation("linear")(x))
@@ -351,3 +352,39 @@ def test_saved(tmp_path):
     sparse.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(arrays(again, X), arrays(sparse, X))
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", layers.ReLU(max_value=1.0)])
+def test_wrapped_layers(activation):
+    model = keras.Sequential(
+        [
+            keras.Input((5, 6, 6, 1)),
+            layers.TimeDistributed(layers.Conv2D(4, 3, activation=activation), name="convs"),
+            layers.TimeDistributed(layers.Flatten()),
+            layers.TimeDistributed(layers.Dense(6, activation=activation), name="each"),
+            layers.SpectralNormalization(layers.Dense(3, activation="relu"), name="spectral"),
+            layers.GlobalAveragePooling1D(),
+            layers.Dense(2),
+        ]
+    )
+    x = np.random.default_rng(0).normal(size=(2, 5, 6, 6, 1)).astype("float32")
+    sparse, report = sparsified(model, x)
+    assert report.converted == ["convs", "each", "spectral"]
+    assert not report.left
+    shapes = {layer.name: layer.slopes.shape for layer in activations(sparse)}
+    assert shapes == {
+        "convs_activation": (4,),
+        "each_activation": (6,),
+        "spectral_activation": (3,),
+    }
+    _, report = sparsified(model, x, select="each")
+    assert report.converted == ["each"]
+
+
+def test_elements_of_wrapped_layers_are_left():
+    """Their slopes would differ between time steps."""
+    wrapped = layers.TimeDistributed(layers.Dense(3, activation="relu"), name="each")
+    model = keras.Sequential([keras.Input((5, 4)), wrapped, layers.ReLU(name="last")])
+    _, report = sparsified(model, np.ones((2, 5, 4), "float32"), granularity="element")
+    assert report.left == ["each"]
+    assert report.rows[0]["reason"] == "it is applied inside a wrapper"
