@@ -140,7 +140,7 @@ def test_a_dtype_of_a_part():
         [
             keras.Input((4,)),
             layers.Dense(3, "relu", dtype="mixed_bfloat16", name="a"),
-            layers.Dense(2, dtype=keras.DTypePolicy("float64"), name="b"),
+            layers.Dense(2, dtype=keras.DTypePolicy("float16"), name="b"),
         ]
     )
     for copy in (sparsify(model), prune(model, 1.0)):
