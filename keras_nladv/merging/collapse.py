@@ -124,9 +124,7 @@ def collapse(
     >>> [(type(layer).__name__, layer.output.shape) for layer in collapsed.layers[1:]]
     [('Dense', (None, 10))]
     """
-    batch_size, threads, size = _checked(
-        model, engine or "keras", cost, batch_size, threads, size
-    )
+    batch_size, threads, size = _checked(model, engine or "keras", cost, batch_size, threads, size)
     example_inputs, size = _examples(model, example_inputs, size)
     _run_once(model, size, example_inputs)
     surgeon = Surgeon(model)
