@@ -56,6 +56,11 @@ class Activation:
         distance = np.abs(1.0 - self.slopes)
         return ~((distance == 0) | (distance < threshold))
 
+    @property
+    def is_watchable(self):
+        """Whether its inputs can be watched: the cell of a recurrent layer runs inside a loop."""
+        return not hasattr(self.layer, "state_size")
+
     def by_unit(self, values):
         """Reshapes a batch of the activation's inputs to (samples and positions, units)."""
         last = range(-len(self.unit_axes), 0)

@@ -12,6 +12,9 @@ from keras_nladv.graph.channels import Channels, compress
 if TYPE_CHECKING:
     from keras_nladv.graph.tracer import Tracer
 
+# What unknown sizes are taken for, in turn, until nothing that is moved gets lost for want of room.
+UNKNOWN_SIZES = (1, 8, 64)
+
 
 @dataclass(frozen=True)
 class Call:
@@ -64,6 +67,14 @@ class Call:
     def rank(self):
         """The number of axes of the first output, the batch axis included."""
         return len(self.outputs[0].shape)
+
+    @property
+    def is_discrete(self):
+        """Whether all that paths lead through are ids or masks, among which nothing is a unit."""
+        return all(
+            "int" in x.dtype or x.dtype in ("bool", "string") or self.graph.is_mask(x.labels)
+            for x in self.carrying
+        )
 
     def nonzero(self, weights):
         """Tells where weights are not zero, if edges of zeros shall not count.
@@ -125,16 +136,19 @@ class Call:
         """Labels of new channels that are each fed by one channel of every operand.
 
         Args:
-            operands: List of label arrays that broadcast. Operands of constants do not count.
+            operands: List of label arrays that broadcast. Operands of constants do not count, nor
+                do masks beside values.
 
         Returns:
             Integer array of labels.
         """
-        rank = max(labels.ndim for labels in operands)
+        rank = max(self.rank, *(labels.ndim for labels in operands))
         operands = [
             labels.reshape((1,) * (rank - labels.ndim) + labels.shape) for labels in operands
         ]
         operands = [labels for labels in operands if labels.any()] or operands[:1]
+        values = [labels for labels in operands if not self.graph.is_mask(labels)]
+        operands = values or operands
         if len(operands) == 1:
             return operands[0]
         shape = np.broadcast_shapes(*(labels.shape for labels in operands))
@@ -182,25 +196,67 @@ class Call:
             labels = np.array([self.graph.mix(column) for column in rows.T]).reshape(kept)
         return labels if keepdims else labels.squeeze(axes)
 
+    def linear(self, labels, axis, size, feeds=None):
+        """Labels after a linear map along one axis, the same for all that lies along the others.
+
+        Args:
+            labels: Integer array, those of the input. If they are the same along the axis, it is
+                one of positions, and they stay.
+            axis: Integer.
+            size: Size of the axis of the output.
+            feeds: Bool array of shape (size of the input's axis, `size`): what feeds what. `None`
+                if all feeds all.
+
+        Returns:
+            Integer array of labels.
+        """
+        if labels.shape[axis] == 1:
+            return labels
+        rows = np.moveaxis(labels, axis, -1)
+        rest = rows.shape[:-1]
+        rows = rows.reshape(-1, rows.shape[-1], 1)
+        if feeds is not None:
+            feeds = np.broadcast_to(feeds, (len(rows), *feeds.shape))
+        fed = self.graph.connect(rows, size, feeds).reshape(*rest, size)
+        return np.moveaxis(fed, -1, axis)
+
     def rearranged(self):
         """Labels of the outputs of an operation that only moves elements: it moves the labels."""
+        for unknown in UNKNOWN_SIZES:
+            moved = self._moved(unknown)
+            if moved is not None:
+                return moved
+        # The channels cannot be followed.
+        everything = np.concatenate([channels.labels.ravel() for channels in self.carrying])
+        hub = self.graph.mix(everything)
+        return [np.full((1,) * len(output.shape), hub) for output in self.outputs]
 
-        def to_labels(leaf):
-            return leaf.full_labels().astype("int32") if isinstance(leaf, Channels) else leaf
+    def _moved(self, unknown):
+        """The labels moved, or `None` if they cannot be where unknown sizes are `unknown`."""
 
-        args, kwargs = keras.tree.map_structure(to_labels, (self.args, self.kwargs))
+        def run(labels_of):
+            def to_labels(leaf):
+                if not isinstance(leaf, Channels):
+                    return leaf
+                return ops.convert_to_tensor(labels_of(leaf).astype("int32"))
+
+            args, kwargs = keras.tree.map_structure(to_labels, (self.args, self.kwargs))
+            return keras.tree.flatten(self.operation(*args, **kwargs))
+
         try:
-            moved = keras.tree.flatten(self.operation(*args, **kwargs))
+            moved = run(lambda channels: channels.full_labels(unknown))
+            # What the operation adds of its own, or of constants that it is given, has no label.
+            added = run(lambda channels: 0 * channels.full_labels(unknown))
         except Exception:
-            # Sizes that are not known: the channels cannot be followed.
-            everything = np.concatenate([channels.labels.ravel() for channels in self.carrying])
-            hub = self.graph.mix(everything)
-            return [np.full((1,) * len(output.shape), hub) for output in self.outputs]
-        # Padding with negative numbers is padding with a constant, too.
-        return [
-            compress(np.maximum(ops.convert_to_numpy(labels), 0).astype("int64"))
-            for labels in moved
-        ]
+            return None
+        results = []
+        for labels, constants, output in zip(moved, added, self.outputs):
+            labels = ops.convert_to_numpy(labels).astype("int64")
+            if not labels.size and 0 not in output.shape:
+                return None
+            constants = ops.convert_to_numpy(constants)
+            results.append(compress(np.where(constants == 0, labels, NO_CHANNEL)))
+        return results
 
     def apply(self, operation, channels, output):
         """Labels of the output of another layer or operation that is called on `channels`."""

@@ -14,6 +14,9 @@ class ChannelGraph:
     An edge whose weights are all zero is left out, but the channel that it would feed is there: one
     that no path reaches is not drawn by walks.
 
+    Some channels are masks, made by comparing ids: they choose among values and are no operands
+    beside them. What only masks feed is a mask, unless weights are in between.
+
     Average path lengths are linear in the units' nonlinearity: each unit counts by the share of
     walks, or of paths, that run through its channel. So the graph is walked once, and a path length
     is a scalar product after that.
@@ -21,6 +24,7 @@ class ChannelGraph:
 
     def __init__(self):
         self.size = 1
+        self._masks: set[int] = set()
         self._sources = []
         self._blocks = []
         self._visits = []
@@ -29,6 +33,16 @@ class ChannelGraph:
         """Adds `count` channels that start paths. Returns their numbers."""
         self._sources.append(self._allocate(count))
         return self._sources[-1]
+
+    def is_mask(self, channels):
+        """Whether all of an array of channels are masks, apart from `NO_CHANNEL`."""
+        return self._masks.issuperset(np.unique(channels[channels != NO_CHANNEL]).tolist())
+
+    def as_masks(self, channels):
+        """Adds a mask for each element of a flat array, fed by that element."""
+        masks = self.fan_out(channels)
+        self._masks.update(masks[masks != NO_CHANNEL].tolist())
+        return masks
 
     def merge(self, operands, nonzero=True):
         """Adds channels that are each fed by one channel of every operand.
@@ -43,13 +57,16 @@ class ChannelGraph:
         present = operands != NO_CHANNEL
         numbers = np.full(operands.shape[1], NO_CHANNEL)
         numbers[present.any(axis=0)] = self._allocate(present.any(axis=0).sum())
-        present = present & nonzero
-        fed = present.any(axis=0)
+        feeding = present & nonzero
+        fed = feeding.any(axis=0)
         if fed.any():
             # Column by column: the feeding channels of one node stand side by side.
-            sources = operands[:, fed].T[present[:, fed].T]
-            starts = np.concatenate([[0], np.cumsum(present[:, fed].sum(axis=0))])
+            sources = operands[:, fed].T[feeding[:, fed].T]
+            starts = np.concatenate([[0], np.cumsum(feeding[:, fed].sum(axis=0))])
             self._blocks.append((numbers[fed], sources, starts))
+        if self._masks and present.any():
+            choosing = ~present | np.isin(operands, list(self._masks))
+            self._masks.update(numbers[present.any(axis=0) & choosing.all(axis=0)].tolist())
         return numbers
 
     def mix(self, channels):
@@ -64,7 +81,7 @@ class ChannelGraph:
         return self.merge(channels[None], nonzero)
 
     def connect(self, rows, size, nonzero=None):
-        """Adds channels that are each fed by the channels of some rows of an array.
+        """Adds channels that are fed through weights by the channels of some rows of an array.
 
         Args:
             rows: Integer array of shape (groups, k, any).
@@ -77,8 +94,11 @@ class ChannelGraph:
         """
         if nonzero is None:
             hubs = np.array([self.mix(each) for each in rows])
-            return self.fan_out(hubs.repeat(size)).reshape(-1, size)
-        return np.array([self._connect(*group) for group in zip(rows, nonzero)])
+            fed = self.fan_out(hubs.repeat(size)).reshape(-1, size)
+        else:
+            fed = np.array([self._connect(*group) for group in zip(rows, nonzero)])
+        self._masks.difference_update(fed.ravel().tolist())
+        return fed
 
     def _connect(self, rows, nonzero):
         rows = np.broadcast_to(rows, (len(nonzero), rows.shape[1]))

@@ -31,10 +31,15 @@ class Channels:
         axes = [axis for axis, size in enumerate(self.labels.shape) if size > 1]
         return axes[0] if len(axes) == 1 else len(self.shape) - 1
 
-    def full_labels(self):
-        """The labels with an entry for each element; unknown sizes are taken as small as can be."""
+    def full_labels(self, unknown=1):
+        """The labels with an entry for each element.
+
+        Args:
+            unknown: Integer. What unknown sizes are taken for, where labels do not vary.
+        """
         sizes = [
-            label if size is None else size for label, size in zip(self.labels.shape, self.shape)
+            size if size is not None else label if label > 1 else unknown
+            for label, size in zip(self.labels.shape, self.shape)
         ]
         return np.broadcast_to(self.labels, sizes)
 

@@ -63,14 +63,22 @@ def prelu(call):
 
 
 def channels_axis(call):
-    return 1 if call.operation.data_format == "channels_first" else -1
+    # Layers on sequences that have no choice have no such attribute, operations may leave it open.
+    data_format = getattr(call.operation, "data_format", "channels_last")
+    data_format = data_format or keras.config.image_data_format()
+    return 1 if data_format == "channels_first" else call.rank - 1
+
+
+def pools(call):
+    """Positions are pooled, resampled, cut or padded; each channel goes on."""
+    channels = call.first
+    positions = set(range(1, call.rank)) - {channels_axis(call)}
+    return call.contracted(channels.labels, positions, keepdims=True)
 
 
 def dense(call):
-    channels = call.first
     layer = call.operation
-    nonzero = call.nonzero(layer.kernel)
-    return with_activation(call, call.mixed(channels, -1, layer.units, nonzero=nonzero))
+    return with_activation(call, einsum(call, "...i,ij->...j", [call.first, layer.kernel]))
 
 
 def conv(call):
@@ -128,7 +136,7 @@ def separable_conv(call):
 
 def einsum_dense(call):
     layer = call.operation
-    return with_activation(call, einsum(call, layer.equation, [*call.args, layer.kernel]))
+    return with_activation(call, einsum(call, layer.equation, [call.first, layer.kernel]))
 
 
 def einsum(call, equation, operands):
@@ -136,7 +144,8 @@ def einsum(call, equation, operands):
 
     What is summed with a constant is mixed, and the constant's new indices are new channels.
     Indices that it shares with the output make groups; positions, which it does not know, are not
-    told apart. Several tensors are operands, like those of a product.
+    told apart. Where it is positions that are summed, as where a dense layer mixes tokens, channels
+    along other axes go on. Several tensors are operands, like those of a product.
     """
     terms, output = explicit_equation(equation, [len(np.shape(operand)) for operand in operands])
     sizes: dict[str, int] = {}
@@ -150,14 +159,24 @@ def einsum(call, equation, operands):
     parts = []
     for labels, term in carrying:
         new = [letter for letter in output if letter in sizes and letter not in term]
-        mixing = sizes and (new or any(letter not in output for letter in term))
-        shared = set(output) if len(carrying) > 1 or not mixing else set(output) & set(sizes)
-        kept = [letter for letter in term if letter in shared]
         summed = [letter for letter in term if letter in sizes and letter not in output]
+        varies = {letter for letter, size in zip(term, labels.shape) if size > 1}
+        sums_positions = varies & set(output) and all(
+            letter not in varies and sizes[letter] > 1 for letter in summed
+        )
+        mixing = sizes and (new or any(letter not in output for letter in term))
+        apart = len(carrying) > 1 or not mixing or not summed or sums_positions
+        shared = set(output) if apart else set(output) & set(sizes)
+        kept = [letter for letter in term if letter in shared]
         rest = [letter for letter in term if letter not in kept + summed]
         labels = np.einsum(f"{term}->{''.join(kept + summed + rest)}", labels)
         known = dict(zip(kept, labels.shape))
         nonzero = nonzero_factors(constants, known, summed + new)
+        if summed and sums_positions:
+            mixing = False
+            if nonzero is not None:
+                axes = tuple(range(len(kept), nonzero.ndim))
+                nonzero = nonzero.any(axis=axes)
         if mixing:
             shape = [*known.values(), *(sizes[letter] for letter in summed)]
             rows = np.broadcast_to(labels, (*shape, *labels.shape[len(shape) :]))
@@ -336,11 +355,59 @@ def global_pooling(call):
 
 
 def dot(call):
-    return call.merged([call.mean(x.labels).reshape((1,) * call.rank) for x in call.carrying])
+    """A product of two tensors that is summed over an axis of each."""
+    axes = call.operation.axes
+    axes = (axes, axes) if isinstance(axes, int) else axes
+    terms = []
+    for x, letters, axis in zip(call.first, ("abcdefgh", "ijklmnop"), axes):
+        term = list(letters[: len(x.shape)])
+        term[0], term[axis] = "y", "z"  # The batch, and what is summed.
+        terms.append("".join(term))
+    output = "y" + "".join(letter for term in terms for letter in term if letter not in "yz")
+    labels = einsum(call, f"{','.join(terms)}->{output}", call.first)
+    return labels.reshape((*labels.shape, 1)[: call.rank])
 
 
 def rearranges(call):
     return call.rearranged()
+
+
+def told_apart(call, ids, size, axis=-1):
+    """Labels of new channels along an axis, by which ids are told apart."""
+    distinct, inverse = np.unique(ids.labels, return_inverse=True)
+    fed = call.graph.connect(distinct.reshape(-1, 1, 1), size)
+    return np.moveaxis(fed[inverse].reshape(*ids.labels.shape, size), -1, axis)
+
+
+def encodes(call):
+    """Each value becomes an id, or a channel for each id that there is; all of a row, or each."""
+    output = call.outputs[0]
+    labels = call.merged([x.labels for x in call.carrying])
+    shape = keras.tree.flatten(call.first)[0].shape
+    ids = Channels(labels, shape, output.dtype)
+    if labels.ndim < call.rank:
+        return told_apart(call, ids, output.shape[-1])
+    if tuple(output.shape[1:]) == tuple(shape[1:]):
+        return labels
+    return call.mixed(ids, -1, output.shape[-1] or 1)
+
+
+def spectrogram(call):
+    """Each channel is taken apart into frequencies, which are channels, too."""
+    layer, channels, shape = call.operation, call.first, call.outputs[0].shape
+    first = layer.data_format == "channels_first"
+    labels = call.along(channels, 1 if first else -1)
+    if not layer.expand_dims:
+        axis = 1 if first else 2
+        fed = call.graph.connect(labels.reshape(-1, 1, 1), shape[axis] // len(labels))
+        return call.on_axis(fed.ravel(), axis)
+    fed = call.graph.connect(labels.reshape(-1, 1, 1), shape[3 if first else 2])
+    return fed[:, None, :][None] if first else fed.T[None, None]
+
+
+def mel_spectrogram(call):
+    """Each band is fed by the whole signal, whose samples are positions."""
+    return call.mixed(call.first, -1, call.outputs[0].shape[-2], output_axis=-2)
 
 
 def wrapped(call):
@@ -394,6 +461,9 @@ rules_for(
     *(layers.Dropout, layers.AlphaDropout, layers.GaussianDropout, layers.GaussianNoise),
     *(layers.SpatialDropout1D, layers.SpatialDropout2D, layers.SpatialDropout3D),
     *(layers.ActivityRegularization, layers.Identity, layers.Masking, layers.Softmax),
+)
+rules_for(
+    pools,
     *(layers.MaxPooling1D, layers.MaxPooling2D, layers.MaxPooling3D),
     *(layers.AveragePooling1D, layers.AveragePooling2D, layers.AveragePooling3D),
     *(layers.AdaptiveMaxPooling1D, layers.AdaptiveMaxPooling2D, layers.AdaptiveMaxPooling3D),
@@ -402,10 +472,28 @@ rules_for(
     *(layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D),
     *(layers.Cropping1D, layers.Cropping2D, layers.Cropping3D),
     *(layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D),
-    *(layers.Resizing, layers.CenterCrop, layers.RandomCrop, layers.RandomFlip),
-    *(layers.RandomRotation, layers.RandomTranslation, layers.RandomZoom, layers.RandomShear),
-    *(layers.RandomBrightness, layers.RandomContrast, layers.RandomErasing),
+    *(layers.Resizing, layers.CenterCrop),
 )
+# Random augmentation does nothing where a model predicts, and what improves images prepares them.
+rules_for(
+    pools,
+    *(layers.RandomCrop, layers.RandomFlip, layers.RandomRotation, layers.RandomTranslation),
+    *(layers.RandomZoom, layers.RandomShear, layers.RandomPerspective),
+    *(layers.RandomElasticTransform, layers.RandomBrightness, layers.RandomContrast),
+    *(layers.RandomColorDegeneration, layers.RandomColorJitter, layers.RandomErasing),
+    *(layers.RandomGaussianBlur, layers.RandomGrayscale, layers.RandomHue, layers.RandomInvert),
+    *(layers.RandomPosterization, layers.RandomSaturation, layers.RandomSharpness),
+    *(layers.AugMix, layers.CutMix, layers.MixUp, layers.RandAugment),
+    *(layers.AutoContrast, layers.Equalization, layers.Solarization),
+    layers.ContrastLimitedAdaptiveHistogramEqualization,
+)
+rules_for(
+    encodes,
+    *(layers.CategoryEncoding, layers.Discretization, layers.Hashing, layers.HashedCrossing),
+    *(layers.IntegerLookup, layers.StringLookup, layers.TextVectorization),
+)
+rules_for(spectrogram, layers.STFTSpectrogram)
+rules_for(mel_spectrogram, layers.MelSpectrogram)
 rules_for(
     global_pooling,
     *(layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D, layers.GlobalAveragePooling3D),

@@ -5,13 +5,25 @@ missing here are unknown on purpose: `exp`, `sqrt` or `power` are as often part 
 which does not count, as they are an activation.
 """
 
+import math
+import string
+
 import keras
 import numpy as np
 
 from keras_nladv import private
 from keras_nladv.graph.channel_graph import NO_CHANNEL
 from keras_nladv.graph.channels import Channels, compress
-from keras_nladv.graph.layer_rules import concatenate, depthwise, einsum, looked_up, rearranges
+from keras_nladv.graph.layer_rules import (
+    channels_axis,
+    concatenate,
+    depthwise,
+    einsum,
+    looked_up,
+    pools,
+    rearranges,
+    told_apart,
+)
 from keras_nladv.graph.rules import activates, constant, fixed_activation, merges, passes
 
 
@@ -30,17 +42,13 @@ def extremum(call):
     A unit whose bound no number is beyond is linear; `collapse` writes such. With a lower bound and
     an upper one right behind each other, a unit is one all the same.
     """
-    if is_discrete(call):
-        return constant(call)
-    if len(call.carrying) > 1:
+    if call.is_discrete or len(call.carrying) > 1:
         return merges(call)
     (channels,) = call.carrying
-    name, slopes = type(call.operation).__name__.lower(), None
-    (bounds,) = (x for x in call.arguments.values() if x is not channels)
-    if not isinstance(bounds, Channels):
-        bounds, end = keras.ops.convert_to_numpy(bounds), np.finfo("float32").max
-        beyond = np.less_equal(bounds, -end) if "max" in name else np.greater_equal(bounds, end)
-        slopes = beyond.astype("float64")
+    name = type(call.operation).__name__.lower()
+    (bound,) = (x for x in call.arguments.values() if x is not channels)
+    beyond = is_beyond(bound, np.greater_equal if "min" in name else np.less_equal)
+    slopes = None if beyond is None else beyond.astype("float64")
     if slopes is not None and clips_on(call, channels, slopes.ravel()):
         return channels.labels
     return fixed_activation(call, channels, name, slopes)
@@ -60,20 +68,114 @@ def clips_on(call, channels, slopes):
     return True
 
 
+def clip(call):
+    """Between two constants, a hyperbolic tangent made of straight pieces."""
+    if call.is_discrete:
+        return merges(call)
+    below, above = (
+        is_beyond(bound, compare)
+        for bound, compare in (
+            (call.operation.x_min, np.less_equal),
+            (call.operation.x_max, np.greater_equal),
+        )
+    )
+    slopes = None if below is None or above is None else (below & above).astype("float64")
+    return fixed_activation(call, call.first, "clip", slopes)
+
+
+def is_beyond(bound, compare):
+    """Where no number is beyond a bound: a bool array, or `None` if that is not known."""
+    if isinstance(bound, Channels):
+        return None
+    if bound is None:
+        return np.array(True)
+    end = np.finfo("float32").max
+    bound = keras.ops.convert_to_numpy(bound)
+    return np.asarray(compare(bound, end if compare is np.greater_equal else -end))
+
+
 def quotient(call):
-    """Division by a constant passes."""
-    return passes(call) if isinstance(call.args[0], Channels) and len(call.carrying) == 1 else None
+    """Two tensors are operands; dividing by a constant passes, and dividing one is unknown."""
+    dividend, _ = call.arguments.values()
+    divides_constant = not isinstance(dividend, Channels) or dividend.is_constant
+    return None if divides_constant and not call.is_discrete else merges(call)
+
+
+def of_ids(call):
+    """Arithmetic and comparisons of ids and masks make ids and masks; of values it is unknown."""
+    return merges(call) if call.is_discrete else None
 
 
 def matmul(call):
-    left, right = call.args
+    left, right = call.arguments.values()
     ranks = [len(np.shape(operand)) for operand in (left, right)]
     equation = "...ij,...jk->...ik"
-    if ranks[0] == 1:
+    if ranks == [1, 1]:
+        equation = "j,j->"
+    elif ranks[0] == 1:
         equation = "j,...jk->...k"
     elif ranks[1] == 1:
         equation = "...ij,j->...i"
     return einsum(call, equation, [left, right])
+
+
+def tensordot(call):
+    left, right = call.arguments.values()
+    axes = call.operation.axes
+    ranks = [len(np.shape(operand)) for operand in (left, right)]
+    if isinstance(axes, int):
+        axes = range(ranks[0] - axes, ranks[0]), range(axes)
+    return contraction(call, left, right, *map(np.atleast_1d, axes))
+
+
+def dot(call):
+    """The last axis of one tensor with the last but one of the other, as in NumPy."""
+    left, right = call.arguments.values()
+    ranks = [len(np.shape(operand)) for operand in (left, right)]
+    if 0 in ranks:
+        return product(call)
+    return contraction(call, left, right, [-1], [-2 if ranks[1] > 1 else -1])
+
+
+def inner(call):
+    left, right = call.arguments.values()
+    if not np.shape(left) or not np.shape(right):
+        return product(call)
+    return contraction(call, left, right, [-1], [-1])
+
+
+def contraction(call, left, right, left_axes, right_axes):
+    """Labels of a product of two tensors that is summed over pairs of axes."""
+    letters = iter(string.ascii_letters)
+    terms = [[next(letters) for _ in np.shape(operand)] for operand in (left, right)]
+    for one, other in zip(left_axes, right_axes):
+        terms[1][other] = terms[0][one]
+    output = [letter for term in terms for letter in term if not set(letter) <= shared(*terms)]
+    equation = ",".join(map("".join, terms)) + "->" + "".join(output)
+    return einsum(call, equation, [left, right])
+
+
+def shared(left, right):
+    return set(left) & set(right)
+
+
+def vdot(call):
+    left, right = (flat(call, operand) for operand in call.arguments.values())
+    return einsum(call, "i,i->", [left, right])
+
+
+def outer(call):
+    left, right = (flat(call, operand) for operand in call.arguments.values())
+    return einsum(call, "i,j->ij", [left, right])
+
+
+def flat(call, operand):
+    """An operand with one axis. Where its size is unknown, the channels are told apart still."""
+    if not isinstance(operand, Channels):
+        return keras.ops.reshape(operand, -1)
+    size = None if None in operand.shape else math.prod(operand.shape)
+    labels = operand.full_labels().ravel()
+    return Channels(compress(labels), (size,), operand.dtype)
 
 
 def einsum_operation(call):
@@ -81,57 +183,183 @@ def einsum_operation(call):
 
 
 def conv(call):
-    channels, kernel = call.args
-    axis = convolution_axis(call)
+    channels, kernel = call.arguments.values()
+    axis = channels_axis(call)
     *_, inputs, outputs = np.shape(kernel)
     groups = channels.shape[axis] // inputs
     return call.mixed(channels, axis, outputs, groups=groups, nonzero=call.nonzero(kernel))
 
 
+def transposed_conv(call):
+    channels, kernel = call.arguments.values()
+    size = np.shape(kernel)[-2]
+    nonzero = call.nonzero(keras.ops.swapaxes(kernel, -1, -2))
+    return call.mixed(channels, channels_axis(call), size, nonzero=nonzero)
+
+
+def separable_conv(call):
+    channels, kernel, pointwise = call.arguments.values()
+    axis = channels_axis(call)
+    between = Channels(depthwise(call, channels, kernel, axis), channels.shape, channels.dtype)
+    size = np.shape(pointwise)[-1]
+    return call.mixed(between, axis, size, nonzero=call.nonzero(pointwise))
+
+
 def depthwise_conv(call):
-    channels, kernel = call.args
-    return depthwise(call, channels, kernel, convolution_axis(call))
-
-
-def convolution_axis(call):
-    data_format = call.operation.data_format or keras.config.image_data_format()
-    return 1 if data_format == "channels_first" else -1
+    channels, kernel = call.arguments.values()
+    return depthwise(call, channels, kernel, channels_axis(call))
 
 
 def reduction(call):
-    channels = call.first
-    axes = call.operation.axis
+    """Statistics over axes: what lies along them is mixed, as by pooling."""
+    operation, channels = call.operation, call.first
+    if len(call.carrying) > 1:
+        return None  # An average whose weights are made of inputs.
+    axes = operation.axes if hasattr(operation, "axes") else operation.axis
     if axes is None:
         axes = range(len(channels.shape))
     axes = [axes] if isinstance(axes, int) else axes
-    return call.contracted(channels.labels, axes, call.operation.keepdims)
+    labels = call.contracted(channels.labels, axes, getattr(operation, "keepdims", False))
+    # Several quantiles are one channel still: they lie along a first axis.
+    labels = labels.reshape((1,) * (call.rank - labels.ndim) + labels.shape)
+    return [labels for _ in call.outputs]
+
+
+def trace(call):
+    operation, channels = call.operation, call.first
+    axes = operation.axis1, operation.axis2
+    return call.contracted(channels.labels, axes)
+
+
+def segments(call):
+    """Rows that are put together, by ids that choose."""
+    return call.contracted(call.arguments["data"].labels, [0], keepdims=True)
+
+
+def reduction_of_ids(call):
+    return reduction(call) if call.is_discrete else None
+
+
+def running(call):
+    """What is summed up along an axis feeds all that comes after it."""
+    channels, axis = call.first, call.operation.axis
+    labels = channels.labels
+    if axis is None:
+        labels, axis = flat(call, channels).labels, 0
+    size = labels.shape[axis]
+    return call.linear(labels, axis, size, np.triu(np.ones((size, size), bool)))
+
+
+def differences(call):
+    labels, axis, order = call.first.labels, call.operation.axis, call.operation.n
+    size = labels.shape[axis]
+    feeds = np.diff(np.eye(size), n=order, axis=1) != 0
+    return call.linear(labels, axis, size - order, feeds)
+
+
+def gated(call):
+    """One half of the channels, multiplied with the sigmoid of the other."""
+    channels, axis = call.first, call.operation.axis % call.rank
+    if channels.labels.shape[axis] > 1:
+        values, gates = np.split(channels.labels, 2, axis)
+    else:
+        values = gates = channels.labels
+    shape = tuple(call.outputs[0].shape)
+    gates = fixed_activation(call, Channels(gates, shape, channels.dtype), "sigmoid")
+    return call.merged([values, gates])
+
+
+def fourier(call):
+    """Each frequency is fed by all that lies along the axis: the last one, or two."""
+    if getattr(call.operation, "fft_length", None) is not None:
+        return None
+    labels = call.merged([x.labels for x in call.inputs])
+    for axis in (-1, -2) if "2" in type(call.operation).__name__ else (-1,):
+        labels = call.linear(labels, axis, call.outputs[0].shape[axis])
+    return [labels for _ in call.outputs]
+
+
+def patches(call):
+    """Each element of a patch is a channel of the output: that which it belongs to."""
+    size = call.operation.size
+    size = (size, size) if isinstance(size, int) else size
+    axis = -1 if call.operation.data_format == "channels_last" else -len(size) - 1
+    return call.on_axis(np.tile(call.along(call.first, axis), math.prod(size)), axis)
+
+
+def grayscale(call):
+    axis = -1 if call.operation.data_format == "channels_last" else -3
+    return call.mixed(call.first, axis, 1)
+
+
+def images(call):
+    """Positions of images are resampled, cut or padded; each channel goes on."""
+    channels = call.first
+    axis = -1 if call.operation.data_format == "channels_last" else -3
+    positions = {-1, -2, -3} - {axis}
+    return call.contracted(channels.labels, positions, keepdims=True)
 
 
 def choice(call):
-    """A known mask takes each channel from one side; of a mask of constants that is not known, both
-    sides are operands; a mask of values is unknown."""
-    condition, *sides = call.args
+    """A known mask takes each channel from one side; of a mask that is not known, both sides are
+    operands."""
+    condition, *sides = call.arguments.values()
     if not isinstance(condition, Channels):
         labels = [x.labels if isinstance(x, Channels) else NO_CHANNEL for x in sides]
         return compress(np.where(keras.ops.convert_to_numpy(condition), *labels))
-    return merges(call) if condition.is_constant else None
+    # Ids as conditions are true where they are not 0.
+    if not call.graph.is_mask(condition.labels) and "int" not in condition.dtype:
+        return None
+    carrying = [x for x in call.carrying if x is not condition] or [condition]
+    return call.merged([x.labels for x in carrying])
 
 
-def comparison(call):
-    """Comparing ids makes masks, through which no path leads; comparing values is unknown."""
-    return constant(call) if is_discrete(call) else None
+def one_hot(call):
+    """Each id is told by new channels."""
+    return told_apart(call, call.first, call.operation.num_classes, call.operation.axis)
 
 
-def is_discrete(call):
-    """Whether all that a call gets are ids or masks."""
-    return all("int" in x.dtype or x.dtype == "bool" for x in call.carrying)
+def many_hot(call):
+    """All ids along the axis are told by the same new channels."""
+    return call.mixed(call.first, -1, call.operation.num_classes)
 
 
 def lookup(call):
-    """Taking rows of a constant by ids is an embedding."""
-    if isinstance(call.args[0], Channels):
+    """Taking rows of a constant by ids is an embedding; of a tensor, any row may be taken."""
+    table, ids = call.arguments.values()
+    if not isinstance(table, Channels):
+        return looked_up(call, ids, table, call.outputs[0].shape[-1])
+    if not isinstance(ids, Channels):
         return call.rearranged()
-    return looked_up(call, call.carrying[0], call.args[0], call.outputs[0].shape[-1])
+    if table.is_constant:
+        return of_ids(call)
+    axis = call.operation.axis
+    labels = call.contracted(table.labels, range(len(table.shape)) if axis is None else [axis])
+    axis = 0 if axis is None else axis % len(table.shape)
+    return np.expand_dims(labels, tuple(axis + i for i in range(len(ids.shape))))
+
+
+def lookup_along(call):
+    """As `lookup`, with a place for each element."""
+    table, places = call.arguments.values()
+    if not isinstance(table, Channels):
+        return of_ids(call)
+    if not isinstance(places, Channels):
+        return call.rearranged()
+    if table.is_constant:
+        return of_ids(call)
+    axis = call.operation.axis
+    if axis is None:
+        return call.mean(np.unique(table.labels).reshape((-1,) + (1,) * (call.rank - 1)))
+    return call.contracted(table.labels, [axis], keepdims=True)
+
+
+def item(call):
+    """A part of a tensor, at places that are known."""
+    tensor, key = call.arguments.values()
+    places = keras.tree.flatten(key)
+    known = isinstance(tensor, Channels) and not any(isinstance(x, Channels) for x in places)
+    return call.rearranged() if known else None
 
 
 def dot_product_attention(call):
@@ -140,37 +368,67 @@ def dot_product_attention(call):
 
 RULES = {
     activates: (
-        "Relu ReLU Relu6 LeakyRelu Elu Selu Celu Gelu Silu HardSilu Threshold "
+        "Relu ReLU Relu6 LeakyRelu Elu Selu Celu Gelu Silu HardSilu Threshold Mish "
         "Tanh HardTanh TanhShrink Sigmoid SparseSigmoid HardSigmoid LogSigmoid Softplus Softsign "
         "SparsePlus Squareplus SoftShrink HardShrink"
     ),
     passes: (
-        "Cast SaturateCast ConvertToTensor StopGradient Copy Negative NanToNum Identity Softmax "
-        "LogSoftmax Sparsemax Normalize BatchNorm LayerNorm RMSNorm MaxPool AveragePool "
-        "AdaptiveMaxPool AdaptiveAveragePool Resize PadImages CropImages"
+        "Cast SaturateCast ConvertToTensor Array StopGradient Copy Negative NanToNum Softmax "
+        "LogSoftmax Sparsemax Normalize BatchNorm LayerNorm RMSNorm Deg2rad Rad2deg"
     ),
-    merges: "Add Subtract Average",
+    pools: "MaxPool AveragePool AdaptiveMaxPool AdaptiveAveragePool",
+    images: ("Resize PadImages CropImages AffineTransform PerspectiveTransform"),
+    merges: "Add Subtract",
     product: "Multiply",
     extremum: "Maximum Minimum Fmax Fmin",
+    clip: "Clip",
     quotient: "Divide TrueDivide DivideNoNan",
     matmul: "Matmul",
+    tensordot: "Tensordot",
+    dot: "Dot",
+    inner: "Inner",
+    vdot: "Vdot",
+    outer: "Outer",
     einsum_operation: "Einsum",
     conv: "Conv",
+    transposed_conv: "ConvTranspose",
+    separable_conv: "SeparableConv",
     depthwise_conv: "DepthwiseConv",
-    reduction: "Mean Sum Max Min Amax Amin",
+    reduction: (
+        "Mean Sum Prod Max Min Amax Amin Median Quantile Percentile Std Var Moments Logsumexp Norm "
+        "Average Trapezoid Ptp Nanmax Nanmin Nanmean Nansum Nanprod Nanstd Nanvar Nanmedian "
+        "Nanquantile Nanpercentile"
+    ),
+    reduction_of_ids: "Any All Argmax Argmin",
+    trace: "Trace",
+    segments: "SegmentSum SegmentMax SegmentMin SegmentProd",
+    grayscale: "RGBToGrayscale",
+    running: "Cumsum Cumprod Nancumsum Nancumprod",
+    differences: "Diff",
+    gated: "Glu",
+    fourier: "FFT FFT2 IFFT2 RFFT IRFFT",
+    patches: "ExtractPatches",
     choice: "Where",
-    comparison: (
+    one_hot: "OneHot",
+    many_hot: "MultiHot",
+    lookup: "Take",
+    lookup_along: "TakeAlongAxis",
+    item: "GetItem",
+    of_ids: (
         "Equal NotEqual Greater GreaterEqual Less LessEqual LogicalAnd LogicalOr LogicalNot "
-        "LogicalXor Any All Isclose Isnan Isinf Isfinite IsIn Argmax Argmin"
+        "LogicalXor Isclose IsIn Mod Fmod FloorDivide BitwiseAnd BitwiseInvert BitwiseNot "
+        "BitwiseOr BitwiseXor BitwiseLeftShift BitwiseRightShift LeftShift RightShift Gcd Lcm Abs "
+        "Absolute Fabs Sign Floor Ceil Round Trunc Square Power Sqrt Rsqrt Reciprocal Exp Exp2 "
+        "Expm1 Log Log2 Log10 Log1p Sin Cos"
     ),
     constant: "OnesLike ZerosLike FullLike EmptyLike Size Ndim",
-    lookup: "Take OneHot",
     concatenate: "Concatenate",
     dot_product_attention: "DotProductAttention",
     rearranges: (
-        "Reshape Transpose Moveaxis Swapaxes Squeeze ExpandDims GetItem Split ArraySplit Unstack "
+        "Reshape Transpose Moveaxis Swapaxes Squeeze ExpandDims Split ArraySplit Unstack "
         "Stack Flip Fliplr Flipud Roll Repeat Tile BroadcastTo Pad Ravel Rot90 Diagonal Slice "
-        "SliceUpdate Hstack Vstack Dstack Hsplit Vsplit Rearrange DepthToSpace SpaceToDepth"
+        "SliceUpdate Hstack Vstack Dstack Hsplit Vsplit Dsplit Rearrange DepthToSpace SpaceToDepth "
+        "Append Diag Diagflat Tril Triu Meshgrid ExtractSequences"
     ),
 }
 OPERATION_RULES = {name: rule for rule, names in RULES.items() for name in names.split()}

@@ -155,7 +155,8 @@ def _watch(model, activations, data, batch_size):
         )
 
     batches = [slice(i, i + batch_size) for i in range(0, len(leaves[0]), batch_size)]
-    with private.watched(activations, note):
+    watchable = [activation for activation in activations if activation.is_watchable]
+    with private.watched(watchable, note):
         for batch in batches:
             model(keras.tree.map_structure(operator.itemgetter(batch), data), training=False)
     for activation in activations:
@@ -163,7 +164,8 @@ def _watch(model, activations, data, batch_size):
             low, high = extremes[id(activation)]
             yield float((high <= 0).mean()), float((low > 0).mean())
         else:
-            # An operation inside a composite layer's `call`: it exists only while that runs.
+            # An operation inside a composite layer's `call`, which exists only while that runs, or
+            # a cell of a recurrent layer.
             yield None, None
 
 

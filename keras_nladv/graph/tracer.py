@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from keras_nladv import private
+from keras_nladv.graph import recurrent_rules  # noqa: F401  Its rules are registered.
 from keras_nladv.graph.activation import Activation
 from keras_nladv.graph.call import Call
 from keras_nladv.graph.channel_graph import ChannelGraph
@@ -48,7 +49,7 @@ class Tracer:
             sources = self.graph.add_sources((tensor.shape[axis] or 1) if axis else 1)
             shape = [1] * rank
             shape[axis] = len(sources)
-            inputs.append(Channels(sources.reshape(shape), tuple(tensor.shape), tensor.dtype))
+            inputs.append(self._channels(sources.reshape(shape), tensor))
         outputs = self._run(model, inputs, scope="")
         return np.concatenate([np.unique(channels.labels) for channels in outputs])
 
@@ -74,10 +75,7 @@ class Tracer:
                 f"an axis for each axis of the output. Received: {labels} for outputs of shapes "
                 f"{[output.shape for output in outputs]}"
             )
-        return [
-            Channels(each, tuple(output.shape), output.dtype)
-            for each, output in zip(labels, outputs, strict=True)
-        ]
+        return [self._channels(each, output) for each, output in zip(labels, outputs, strict=True)]
 
     def apply_function(self, function, channels, call):
         """Labels behind an activation function that `call` applies to `channels`."""
@@ -117,6 +115,12 @@ class Tracer:
         if None not in (known.positions, activation.positions):
             known.positions += activation.positions
         return self._indices[key]
+
+    def _channels(self, labels, tensor):
+        if tensor.dtype == "bool":
+            distinct, inverse = np.unique(labels, return_inverse=True)
+            labels = self.graph.as_masks(distinct)[inverse].reshape(labels.shape)
+        return Channels(labels, tuple(tensor.shape), tensor.dtype)
 
     def _labels(self, call):
         if not call.carrying:

@@ -52,6 +52,16 @@ def test_report_counts_and_watches():
     ]
 
 
+def test_report_beside_recurrent_layers():
+    inputs = keras.Input((5, 3))
+    x = layers.Bidirectional(layers.LSTM(3, return_sequences=True, name="lstm"))(inputs)
+    x = layers.GRU(3)(layers.Dense(3, "relu", name="dense")(x))
+    report = nonlinearity_report(keras.Model(inputs, x), np.ones((2, 5, 3), "float32"))
+    rows = [(row["function"], row["units"], row["positions"]) for row in report.rows]
+    assert rows == [("lstmcell", 3, 5), ("lstmcell", 3, 5), ("relu", 3, 5), ("grucell", 3, 5)]
+    assert [row["dead"] is None for row in report.rows] == [True, True, False, True]
+
+
 def test_report_leaves_the_model_as_it_was():
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3, activation="relu"), SparsePReLU()])
     before = model.get_config()

@@ -342,7 +342,6 @@ def test_wrong_registrations_are_refused(target, rule, error, message):
 @pytest.mark.parametrize(
     ("make", "name"),
     [
-        (layers.LSTM(3), "layer 'lstm"),
         (lambda x: ops.exp(x), "operation 'exp"),
         (lambda x: ops.where(x > 0, x, 0.1 * x), "operation 'greater"),
         (lambda x: 1.0 / x, "operation 'true_divide|operation 'divide"),
