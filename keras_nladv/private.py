@@ -138,7 +138,7 @@ def projections(attention):
 
 
 @contextmanager
-def symbolic_run(layer, training=None):
+def symbolic_run(layer, training=None, values=()):
     """Keeps a symbolic run of a layer's `call` from leaving traces on the layers inside it.
 
     Layers that are not told otherwise take `training` from the run, as in a call of the layer.
@@ -146,6 +146,11 @@ def symbolic_run(layer, training=None):
     Its warnings are left out: the layer has been called before and has said the same then.
     Attention layers inside accept all arguments of their `call` while it lasts: those of keras-hub
     have more than the `compute_output_spec` that they inherit from `MultiHeadAttention`.
+
+    Args:
+        layer: The layer.
+        training: As in a call of the layer.
+        values: List of pairs: a variable, and the value that it has while this lasts.
 
     Yields:
         A list to which is added what the layer does in the run beside its outputs, in words.
@@ -166,14 +171,17 @@ def symbolic_run(layer, training=None):
             warnings.catch_warnings(),
             embedding_masks(layers),
             _noted_gradients(effects),
+            deferred_operators(),
+            sizes_unchecked(layers),
             # Layers inside that are called have scopes of their own.
-            keras.StatelessScope(collect_losses=True) as scope,
+            keras.StatelessScope(state_mapping=values, collect_losses=True) as scope,
         ):
             warnings.simplefilter("ignore")
+            before = {**scope.state_mapping}
             yield effects
         if scope.losses:
             effects.append("adds losses")
-        if scope.state_mapping:
+        if any(before.get(key) is not value for key, value in scope.state_mapping.items()):
             effects.append("assigns to variables or draws random numbers")
     finally:
         context.set_value("training", outer)
@@ -209,6 +217,68 @@ def _noted_gradients(effects):
         yield
     finally:
         kind.__call__ = original
+
+
+OPERATORS = (
+    *("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor"),
+    *("lt", "le", "gt", "ge", "ne"),
+)
+
+
+@contextmanager
+def deferred_operators():
+    """Lets symbolic tensors be used with operators as others are.
+
+    Those of weights, arrays and tensors on the left would ask for the symbolic tensor's values.
+    While this lasts they leave such tensors to the operators on the right.
+    """
+
+    def deferring(operator):
+        def operate(self, other):
+            return NotImplemented if isinstance(other, keras.KerasTensor) else operator(self, other)
+
+        return operate
+
+    patched = []
+    get_item = keras.KerasTensor.__getitem__
+    keras.KerasTensor.__array_ufunc__ = None  # So NumPy's own leave it to the right.
+    # A new axis alone, `x[None]`, is something that symbolic tensors do not know.
+    keras.KerasTensor.__getitem__ = lambda self, key: get_item(
+        self, (None,) if key is None else key
+    )
+    try:
+        for kind in (keras.Variable, type(keras.ops.zeros(()))):
+            for name in (f"__{operator}__" for operator in OPERATORS):
+                if hasattr(kind, name):
+                    patched.append((kind, name, vars(kind).get(name)))
+                    setattr(kind, name, deferring(getattr(kind, name)))
+        yield
+    finally:
+        for kind, name, original in reversed(patched):
+            if original is None:
+                delattr(kind, name)
+            else:
+                setattr(kind, name, original)
+        del keras.KerasTensor.__array_ufunc__
+        keras.KerasTensor.__getitem__ = get_item
+
+
+@contextmanager
+def sizes_unchecked(layers):
+    """Lets models inside a layer be run on other sizes than those that Keras built them with.
+
+    Where a size is unknown, a model inside may have been built with one that a backend assumed. The
+    layer runs on tensors of any size, which are not checked; symbolic ones are.
+    """
+    models = [layer for layer in layers if is_functional(layer)]
+    models += [layer._functional for layer in models if isinstance(layer, keras.Sequential)]
+    for model in models:
+        model.__dict__["_assert_input_compatibility"] = lambda *args, **kwargs: None
+    try:
+        yield
+    finally:
+        for model in models:
+            model.__dict__.pop("_assert_input_compatibility", None)
 
 
 @contextmanager
@@ -255,6 +325,52 @@ def dynamic_causal_masks(layer, sequence):
         yield
     finally:
         module.compute_causal_mask = original
+
+
+class UnknownSize:
+    """The size of an axis of a symbolic tensor that is not known.
+
+    Attributes:
+        tensor: The `KerasTensor`.
+        axis: The axis.
+    """
+
+    def __init__(self, tensor, axis):
+        self.tensor = tensor
+        self.axis = axis
+
+
+@contextmanager
+def dynamic_positions():
+    """Lets `keras.ops.arange` count the positions of a symbolic tensor along an unknown axis.
+
+    While this lasts, `keras.ops.shape` says which axis an unknown size is of.
+    """
+    shape, arange = keras.ops.shape, keras.ops.arange
+
+    def shape_with_unknown_sizes(x):
+        sizes = shape(x)
+        if not isinstance(x, keras.KerasTensor):
+            return sizes
+        return tuple(
+            UnknownSize(x, axis) if size is None else size for axis, size in enumerate(sizes)
+        )
+
+    def arange_of_positions(start, stop=None, step=None, dtype=None):
+        size = start if stop is None else stop
+        if not isinstance(size, UnknownSize) or step not in (None, 1):
+            return arange(start, stop, step, dtype)
+        along = [0] * len(size.tensor.shape)
+        along[size.axis] = slice(None)
+        ones = keras.ops.ones_like(size.tensor[tuple(along)], dtype=dtype or "int32")
+        positions = keras.ops.cumsum(ones) - 1
+        return positions if stop is None else positions[start:]
+
+    keras.ops.shape, keras.ops.arange = shape_with_unknown_sizes, arange_of_positions
+    try:
+        yield
+    finally:
+        keras.ops.shape, keras.ops.arange = shape, arange
 
 
 def _spec_from_call(layer):

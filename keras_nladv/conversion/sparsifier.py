@@ -85,7 +85,8 @@ class Sparsifier(Opener):
                 return self.repeated(node, args, kwargs, prefix)
             outputs = self._wrapped_detached(operation, prefix)(*args, **kwargs)
             return self._activated(site, outputs, f"{prefix}{site.name}_activation")
-        if isinstance(operation, keras.Layer) and find_rule(operation) is None:
+        opens = find_rule(operation) is None or isinstance(operation, RECURRENT)
+        if isinstance(operation, keras.Layer) and opens:
             return self.composite(node, args, kwargs, prefix)
         site = self._site(node, operation, self._axis)
         leaves = keras.tree.flatten((args, kwargs))

@@ -75,8 +75,11 @@ def opened(layer, args, kwargs):
     if any(map(inspect.isroutine, (*leaves, *given))):
         # It may use layers of the original.
         raise CannotOpenError("it gives functions to operations", run)
-    if any(isinstance(x, keras.Variable) or (keras.ops.is_tensor(x) and x.ndim) for x in leaves):
-        # Made from the weights of a layer inside, as far as one can tell: a constant from then on.
+    is_constant = any(keras.ops.is_tensor(x) and x.ndim for x in leaves)
+    if any(isinstance(x, keras.Variable) for x in leaves) or (
+        # A tensor that is made of the weights of a layer inside would be a constant from then on.
+        is_constant and _calls(run) != _calls(_run_with_other_weights(layer, args, kwargs))
+    ):
         raise CannotOpenError("it calls operations on tensors that are not made of its inputs", run)
     in_training = _run(layer, args, kwargs, training=True)
     if _calls(run) != _calls(in_training):
@@ -93,6 +96,12 @@ def opened(layer, args, kwargs):
                 f"layer '{node.operation.name}' inside it has no `get_config` that works", run
             ) from error
     return run
+
+
+def _run_with_other_weights(layer, args, kwargs):
+    """Runs a layer's `call` as `_run` does, with all of its weights and seeds changed."""
+    changed = [(x, keras.ops.cast(keras.ops.add(x, 1), x.dtype)) for x in layer.variables]
+    return _run(layer, args, kwargs, training=None, values=changed)
 
 
 def _calls(run):
@@ -115,7 +124,7 @@ def _calls(run):
     return calls
 
 
-def _run(layer, args, kwargs, training):
+def _run(layer, args, kwargs, training, values=()):
     if "training" in inspect.signature(layer.call).parameters:
         kwargs = {**kwargs, "training": training}
     starts = []
@@ -130,8 +139,9 @@ def _run(layer, args, kwargs, training):
 
     args, kwargs = keras.tree.map_structure(fresh, (args, kwargs))
     with ExitStack() as stack:
-        effects = stack.enter_context(private.symbolic_run(layer, training))
+        effects = stack.enter_context(private.symbolic_run(layer, training, values))
         stack.enter_context(private.dynamic_causal_masks(layer, starts[0][0]))
+        stack.enter_context(private.dynamic_positions())
         try:
             outputs = layer.call(*args, **kwargs)
         except Exception as error:

@@ -98,7 +98,9 @@ def connections(call, cell):
     if not call.tracer.skips_zeros:
         return None, None
     kernel, recurrent = (getattr(cell, name, None) for name in ("kernel", "recurrent_kernel"))
-    kernels = {id(x): call.nonzero(x) for x in cell.weights if len(x.shape) > 1}
+    bias = getattr(cell, "bias", None)  # Of a GRU, it has two axes.
+    matrices = [x for x in cell.weights if len(x.shape) > 1 and x is not bias]
+    kernels = {id(x): call.nonzero(x) for x in matrices}
     if kernels.keys() != {id(kernel), id(recurrent)}:
         if all(nonzero.all() for nonzero in kernels.values()):
             return None, None

@@ -147,10 +147,13 @@ def activates(call):
     channels = call.first
     applied = getattr(call.operation, "activation", call.operation)
     name = getattr(applied, "__name__", type(applied).__name__)
-    return fixed_activation(call, channels, name.lower())
+    # Dense layers put their channels last, also where it is positions that they mix.
+    dense = isinstance(call.operation, (keras.layers.Dense, keras.layers.EinsumDense))
+    axis = len(channels.shape) - 1 if dense else channels.channel_axis
+    return fixed_activation(call, channels, name.lower(), axis=axis)
 
 
-def fixed_activation(call, channels, function, slopes=None):
+def fixed_activation(call, channels, function, slopes=None, axis=None):
     """Labels behind an activation that is no layer with slopes: every channel is a unit.
 
     Args:
@@ -159,8 +162,9 @@ def fixed_activation(call, channels, function, slopes=None):
         function: Name of the activation.
         slopes: Array that broadcasts with the input, slopes that never change; `None` if all units
             are nonlinear. Where they differ along other axes than the channels', they are not used.
+        axis: The axis along which a unit lies beside another, by default that of the channels.
     """
-    axis = channels.channel_axis
+    axis = channels.channel_axis if axis is None else axis
     rank = len(channels.shape)
     size = channels.shape[axis] or channels.labels.shape[axis]
     units = call.on_axis(np.arange(size), axis, rank)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from keras_nladv import SparsePReLU, nonlinearity_report, sparsify
+from keras_nladv import SparsePReLU, nonlinearity_report, path_length, sparsify
 from keras_nladv.merging.flattener import Flattener
 from tests.copies import activations, arrays, assert_close, randomize, sparsified
 
@@ -481,3 +481,48 @@ def test_recurrent_layers_are_left():
     _, report = sparsified(keras.Model(inputs, x), X, measured=False)
     assert report.left == ["both", "simple"]
     assert report.converted == ["act"]
+
+
+@pytest.mark.parametrize("length", [5, None])
+def test_blocks_that_make_causal_masks_are_opened(length):
+    """Of positions, whose number may not be known; the mask is not taken for one of weights."""
+
+    @keras.saving.register_keras_serializable(package="tests")
+    class CausalBlock(keras.layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.attention = layers.MultiHeadAttention(2, 4)
+            self.units = keras.Sequential([layers.Dense(8, activation="relu"), layers.Dense(4)])
+
+        def call(self, inputs):
+            positions = ops.arange(ops.shape(inputs)[1])
+            mask = (positions[:, None] >= positions)[None]
+            x = inputs + self.attention(inputs, inputs, attention_mask=mask)
+            return np.float32(2) * x + self.units(x)
+
+    inputs = keras.Input((length, 4))
+    model = keras.Model(inputs, CausalBlock()(inputs))
+    copy = sparsify(model)
+    x = np.random.default_rng(0).normal(size=(2, 5, 4)).astype("float32")
+    assert_close(arrays(copy, x), arrays(model, x))
+    assert path_length(copy) == path_length(model) == pytest.approx(1 / 2)
+    again = keras.Model.from_config(copy.get_config())
+    again.set_weights(copy.get_weights())
+    x = x if length else x[:, :3]
+    assert_close(arrays(again, x), arrays(model, x))
+
+
+def test_blocks_that_make_tensors_of_weights_are_not_opened():
+    """Such a tensor would be a constant from then on."""
+
+    class Tied(keras.layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.dense = layers.Dense(4, activation="relu")
+
+        def call(self, inputs):
+            return ops.matmul(self.dense(inputs), ops.transpose(self.dense.kernel))
+
+    inputs = keras.Input((4,))
+    with pytest.raises(ValueError, match="tensors that are not made of its inputs"):
+        sparsify(keras.Model(inputs, Tied()(inputs)))

@@ -575,8 +575,8 @@ REFUSED = {
         arctan2 arctanh cbrt cosh erf erfc erfinv heaviside hypot i0 ldexp logaddexp logaddexp2
         nextafter sinc sinh tan""",
     "Steps, or places, made of values.": """allclose argpartition argsort bincount count_nonzero
-        digitize histogram in_top_k isfinite isinf isnan isneginf isposinf isreal nanargmax nanargmin nonzero
-        searchsorted signbit sort top_k unique unravel_index""",
+        digitize histogram in_top_k isfinite isinf isnan isneginf isposinf isreal nanargmax
+        nanargmin nonzero searchsorted signbit sort top_k unique unravel_index""",
     "Complex numbers, or bits, taken apart.": """angle conj conjugate imag polar real view
         view_as_complex view_as_real""",
     "They call functions, which are not opened.": """associative_scan cond custom_gradient fori_loop

@@ -352,3 +352,315 @@ def test_unknown_layers_are_named_and_never_guessed(make, name):
     with pytest.raises(ValueError, match=name) as error:
         path_length(keras.Model(inputs, make(inputs)))
     assert "register_path_rule" in str(error.value)
+
+
+def ids_of(shape, make):
+    """A model whose first output is embedded ids, behind a unit, and the second its other input."""
+    ids, other = keras.Input(shape, dtype="int32"), keras.Input((4,))
+    x = layers.GlobalAveragePooling1D()(layers.Embedding(10, 4)(make(ids)))
+    x = layers.Dense(4, activation="relu")(x)
+    return keras.Model([ids, other], layers.Concatenate()([x, other]))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: ops.minimum(x, 9),
+        lambda x: ops.maximum(0, x),
+        lambda x: ops.clip(x - 1, 0, 9),
+        lambda x: ops.mod(x, 9),
+        lambda x: x // 2,
+        lambda x: ops.abs(x),
+        lambda x: ops.cast(x > 3, "int32"),
+        lambda x: ops.cast(ops.logical_and(x > 3, x < 7), "int32"),
+        lambda x: ops.where(ops.equal(x, 3), 0, ops.ones_like(x)),
+        lambda x: ops.where(ops.equal(x, 3), 0, x),
+        lambda x: ops.cast(ops.cast(x, "float32") / 2.0, "int32"),
+        lambda x: ops.where(ops.isin(x, np.array([1, 2])), x, 0),
+    ],
+)
+def test_ids_are_followed(make):
+    """Half of the outputs are behind a unit, which only the ids feed."""
+    assert path_length(ids_of((5,), make)) == pytest.approx(1 / 2)
+
+
+def test_masks_are_no_operands():
+    """They choose among values: the mean of those that are not padded, as in sentence encoders."""
+    ids = keras.Input((5,), dtype="int32")
+    mask = ids != 0
+    x = layers.Dense(3, activation="relu")(layers.Embedding(10, 4)(ids))
+    weights = ops.expand_dims(ops.cast(mask, "float32"), -1)
+    mean = ops.sum(x * weights, axis=1) / ops.maximum(ops.sum(weights, axis=1), 1e-9)
+    chosen = ops.where(ops.expand_dims(mask, -1), x, 0.0)
+    model = keras.Model(ids, ops.concatenate([mean, ops.max(chosen, axis=1)], axis=-1))
+    assert both(model) == pytest.approx((1.0, 1.0))
+    # Where nothing but a mask leads on, the path is that of the mask.
+    counts = layers.Dense(2, activation="relu")(ops.sum(weights, axis=1))
+    assert both(keras.Model(ids, counts)) == pytest.approx((1.0, 1.0))
+    # One that is an input chooses, too.
+    given = keras.Input((5, 1), dtype="bool")
+    model = keras.Model([ids, given], x * ops.cast(given, "float32"))
+    assert both(model) == pytest.approx((1.0, 1.0))
+
+
+def test_products_of_two_tensors():
+    """`Dot` and `matmul` follow channels alike; the quotient of two tensors has two operands."""
+    left, z = keras.Input((4, 2)), keras.Input((3,))
+    pair = layers.Concatenate()([layers.Dense(2)(z), layers.Dense(2, activation="relu")(z)])
+    right = layers.Permute((2, 1))(layers.Reshape((2, 2))(pair))
+    for output in (layers.Dot((2, 1))([left, right]), ops.matmul(left, right)):
+        assert both(keras.Model([left, z], output[..., 0:1])) == (0.0, 0.0)
+        assert path_length(keras.Model([left, z], output[..., 1:2])) == pytest.approx(1 / 2)
+    x = ops.relu(z)
+    model = keras.Model(z, x / ops.sum(z, axis=-1, keepdims=True))
+    assert both(model) == pytest.approx((1 / 2, 1 / (1 + 3)))
+
+
+def test_tokens_that_are_mixed_keep_their_channels():
+    """An MLP-Mixer: positions are not channels, whatever dense layer mixes them."""
+    inputs = x = keras.Input((4, 4, 3))
+    x = ops.reshape(ops.image.extract_patches(x, 2), (-1, 4, 12))
+    x = layers.Dense(5)(x)
+    y = layers.Permute((2, 1))(x)
+    y = layers.Dense(4)(layers.Dense(7, activation="gelu")(y))
+    x = layers.Add()([x, layers.Permute((2, 1))(y)])
+    x = layers.Add()([x, layers.Dense(5)(layers.Dense(6, activation="gelu")(x))])
+    model = keras.Model(inputs, layers.GlobalAveragePooling1D()(x))
+    # Each of the 5 channels has 2 branches in the first block, one of them behind a unit; in the
+    # second, 6 units are fed by 5 channels.
+    assert path_length(model) == pytest.approx(1.0)
+    straight, behind = 2, 6 * 5 * 2
+    expected = (1 + 6 * 5 * (2 + 1)) / (straight + behind)
+    assert path_length(model, normalized=False) == pytest.approx(expected)
+    assert [activation.units for activation in activations(model)] == [7, 6]
+
+
+def test_shifted_windows():
+    inputs = x = keras.Input((4, 4, 3))
+    y = ops.roll(ops.relu(x), (-1, -1), axis=(1, 2))
+    y = ops.reshape(y, (-1, 2, 2, 2, 2, 3))
+    y = ops.reshape(ops.transpose(y, (0, 1, 3, 2, 4, 5)), (-1, 4, 3))
+    y = layers.Dense(3)(y)
+    y = ops.transpose(ops.reshape(y, (-1, 2, 2, 2, 2, 3)), (0, 1, 3, 2, 4, 5))
+    y = ops.roll(ops.reshape(y, (-1, 4, 4, 3)), (1, 1), axis=(1, 2))
+    assert both(keras.Model(inputs, x + y)) == pytest.approx((1 / 2, 3 / 4))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: x[:, 1:],
+        lambda x: x[:, 1:-1],
+        lambda x: ops.concatenate([x[:, 1:], x[:, :1]], axis=1),
+        lambda x: ops.pad(x, ((0, 0), (1, 1), (0, 0)), constant_values=2.0),
+        lambda x: ops.reshape(x, (-1, 8, 3)),
+        lambda x: ops.stack([x, 3 * ops.ones_like(x)], axis=-1)[..., 0],
+    ],
+)
+def test_positions_of_unknown_number(make):
+    inputs = keras.Input((None, 3))
+    assert both(keras.Model(inputs, make(ops.relu(inputs)))) == pytest.approx((1.0, 1.0))
+
+
+class OnTheLeft(layers.Layer):
+    """A layer that calls a function of its weight and the input."""
+
+    def __init__(self, function, **kwargs):
+        super().__init__(**kwargs)
+        self.function = function
+
+    def build(self, input_shape):
+        self.weight = self.add_weight(shape=(4,), initializer="ones", name="scale")
+
+    def call(self, inputs):
+        return self.function(self.weight, inputs)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda w, x: w * x,
+        lambda w, x: w - x,
+        lambda w, x: w[None] + x,
+        lambda w, x: ops.ones(4) + x,
+        lambda w, x: np.float32(2) * x,
+        lambda w, x: ops.maximum(w, -1e38) * x,
+        lambda w, x: ops.matmul(x, w[:, None]) + ops.zeros((1,)),
+        lambda w, x: ops.tensordot(x, w[:, None], 1),
+        lambda w, x: ops.dot(x, w)[:, None],
+        lambda w, x: ops.inner(w, x)[:, None],
+        lambda w, x: x[None][0],
+    ],
+)
+def test_weights_and_arrays_on_the_left(function):
+    inputs = keras.Input((3,))
+    operators = keras.Variable.__mul__, type(ops.zeros(())).__add__
+    x = OnTheLeft(function)(layers.Dense(4, activation="relu")(inputs))
+    assert path_length(keras.Model(inputs, x)) == pytest.approx(1.0)
+    # What the symbolic run changes is as it was.
+    assert (keras.Variable.__mul__, type(ops.zeros(())).__add__) == operators
+    assert not hasattr(keras.KerasTensor, "__array_ufunc__")
+
+
+class CausalBlock(layers.Layer):
+    """A decoder's block, that makes its causal mask of positions."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.attention = layers.MultiHeadAttention(2, 4)
+        self.units = keras.Sequential([layers.Dense(8, activation="relu"), layers.Dense(4)])
+
+    def call(self, inputs):
+        positions = ops.arange(ops.shape(inputs)[1])
+        mask = (positions[:, None] >= positions)[None]
+        x = inputs + self.attention(inputs, inputs, attention_mask=mask)
+        return x + self.units(x)
+
+
+class BatchMaskBlock(CausalBlock):
+    """The same, with a mask for each sample, as in the examples of Keras."""
+
+    def call(self, inputs):
+        batch, length = ops.shape(inputs)[:2]
+        positions = ops.arange(length)
+        mask = ops.reshape(positions[:, None] >= positions - length + length, (1, length, length))
+        many = ops.concatenate([ops.expand_dims(batch, -1), ops.convert_to_tensor([1, 1])], 0)
+        x = inputs + self.attention(inputs, inputs, attention_mask=ops.tile(mask, many))
+        return x + self.units(x)
+
+
+@pytest.mark.parametrize("length", [6, None])
+@pytest.mark.parametrize("block", [CausalBlock, BatchMaskBlock])
+def test_causal_masks(block, length):
+    if block is BatchMaskBlock and keras.backend.backend() == "torch":
+        pytest.skip("On torch, `ops.tile` takes no tensor.")
+    ids = keras.Input((length,), dtype="int32")
+    model = keras.Model(ids, block()(layers.Embedding(9, 4)(ids)))
+    assert path_length(model) == pytest.approx(1 / 2)
+
+
+def assert_edges(model, x, units="units"):
+    """Compares path lengths with the edges that are found by trying, a unit at a time."""
+    edges = feeds(model, x)
+    assert 0 < edges.mean() < 1
+    for channel in range(len(edges)):
+        model.get_layer(units).alpha.assign(np.arange(len(edges)) != channel)
+        length = path_length(model, normalized=False, weights=True)
+        assert length == pytest.approx(edges[channel].sum() / edges.sum())
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.SimpleRNN(3, return_sequences=True),
+        layers.GRU(3),
+        layers.LSTM(3),
+        layers.ConvLSTM1D(3, 2, padding="same"),
+    ],
+)
+def test_zeros_in_recurrent_layers(layer):
+    """A unit that the input does not feed is fed by other units, a step later."""
+    shape = (4, 5, 4) if "conv" in layer.name else (6, 4)
+    inputs = keras.Input(shape)
+    x = SparsePReLU(alpha_initializer="ones", name="units")(inputs)
+    model = keras.Model(inputs, layer(x))
+    kernel, recurrent, *_ = layer.get_weights()
+    rng = np.random.default_rng(0)
+    for array, zeros in ((kernel, [(0, 0), (0, 1), (1, 0), (1, 2)]), (recurrent, [])):
+        array[...] = rng.normal(size=array.shape)
+        for source, unit in zeros:
+            array[..., source, unit::3] = 0
+    recurrent[...] = 0
+    recurrent[..., 0, 1::3] = rng.normal(size=recurrent[..., 0, 1::3].shape)
+    layer.set_weights([kernel, recurrent, *layer.get_weights()[2:]])
+    edges = feeds(model, rng.normal(size=(2, *shape)).astype("float32"))
+    assert 0 < edges.mean() < 1
+    for channel in range(4):
+        model.get_layer("units").alpha.assign(np.arange(4) != channel)
+        # Every path has the layer's unit, too.
+        length = path_length(model, normalized=False, weights=True)
+        assert length == pytest.approx(1 + edges[channel].sum() / edges.sum())
+
+
+def test_recurrent_layers_by_hand():
+    """Input and state are operands; time steps make no paths."""
+    inputs, state = keras.Input((None, 3)), keras.Input((2,))
+    x = layers.ReLU()(inputs)
+    y, last = layers.GRU(2, return_sequences=True, return_state=True)(x, initial_state=[state])
+    model = keras.Model([inputs, state], y)
+    # A unit of the layer; half of the walks, 3 of 5 paths, lead through another before it.
+    assert both(model) == pytest.approx((1 + 1 / 2, 1 + 3 / 5))
+    assert both(keras.Model([inputs, state], last)) == pytest.approx((1 + 1 / 2, 1 + 3 / 5))
+    stacked = layers.RNN([layers.LSTMCell(4), layers.GRUCell(2)])(inputs)
+    assert both(keras.Model(inputs, stacked)) == (2.0, 2.0)
+    linear = layers.SimpleRNN(2, activation="linear")(inputs)
+    assert both(keras.Model(inputs, linear)) == (0.0, 0.0)
+    both_ways = layers.Bidirectional(layers.LSTM(2), merge_mode="sum")(x)
+    model = keras.Model(inputs, layers.Concatenate()([both_ways, layers.LSTM(2)(inputs)]))
+    assert path_length(model) == pytest.approx((2 + 1) / 2)
+    assert path_length(model, normalized=False) == pytest.approx((12 * 2 + 6) / (12 + 6))
+
+
+def test_global_pooling_of_channels_that_come_first():
+    inputs = keras.Input((3, 4, 5))
+    x = SparsePReLU(axis=1, alpha_initializer="ones", name="units")(inputs)
+    for pool in (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D):
+        pooled = pool(data_format="channels_first")(x)
+        for channel in range(3):
+            model = keras.Model(inputs, pooled[:, channel : channel + 1])
+            model.get_layer("units").alpha.assign([0.0, 1.0, 1.0])
+            assert both(model) == (float(channel == 0), float(channel == 0))
+
+
+@pytest.mark.parametrize("name", ["Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"])
+def test_zeros_in_transposed_convolutions(name):
+    """More filters than channels, and the other way round: kernels have them in the other order."""
+    dimensions = int(name[4])
+    for filters in (2, 6):
+        inputs = keras.Input((*(3,) * dimensions, 4))
+        x = SparsePReLU(alpha_initializer="ones", name="units")(inputs)
+        layer = getattr(layers, name)(filters, 2)
+        model = keras.Model(inputs, layer(x))
+        rng = np.random.default_rng(filters)
+        cut = rng.permutation(filters * 4).reshape(filters, 4) % 3 > 0
+        kernel = rng.normal(size=layer.kernel.shape) * cut
+        layer.set_weights([kernel, np.zeros(filters)])
+        assert_edges(model, rng.normal(size=(2, *inputs.shape[1:])).astype("float32"))
+
+
+@pytest.mark.parametrize("cut", ["query", "key", "value"])
+def test_zeros_in_grouped_query_attention(cut):
+    """Four query heads share two of keys and values: heads 0 and 1 the first, 2 and 3 the other."""
+    inputs = keras.Input((5, 4))
+    x = SparsePReLU(alpha_initializer="ones", name="units")(inputs)
+    layer = layers.GroupQueryAttention(2, 4, 2, use_bias=False)
+    other = keras.Input((5, 4))
+    outputs = {
+        "query": lambda: layer(x, other),
+        "key": lambda: layer(other, other, x),
+        "value": lambda: layer(other, x, other),
+    }[cut]()
+    model = keras.Model([inputs, other], outputs)
+    rng = np.random.default_rng(0)
+    query, key, value, output = (rng.normal(size=each.shape) for each in layer.get_weights())
+    # Heads of the outputs: two see query heads 0 and 1, one sees 2, the last sees 3.
+    for head, seen in enumerate([[0, 1], [0, 1], [2], [3]]):
+        output[head] = 0
+        output[head][:, seen] = rng.normal(size=(2, len(seen)))
+    query[0, :2] = key[0, 1] = value[0, 0] = 0
+    layer.set_weights([query, key, value, output])
+    arrays = [rng.normal(size=(2, 5, 4)).astype("float32") for _ in range(2)]
+    base = ops.convert_to_numpy(model(arrays))
+    edges = np.zeros((4, 4), bool)
+    for channel in range(4):
+        changed = arrays[0].copy()
+        changed[..., channel] += rng.normal(size=(2, 5))
+        change = np.abs(ops.convert_to_numpy(model([changed, arrays[1]])) - base)
+        edges[channel] = (change > 1e-5).any(axis=(0, 1))
+    assert 0 < edges.mean() < 1
+    lengths = []
+    for channel in range(4):
+        model.get_layer("units").alpha.assign(np.arange(4) != channel)
+        lengths.append(path_length(model, normalized=False, weights=True))
+    # The paths of the other input are the same for all.
+    assert np.array(lengths) / sum(lengths) == pytest.approx(edges.sum(axis=1) / edges.sum())
