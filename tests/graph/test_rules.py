@@ -362,6 +362,7 @@ def ids_of(shape, make):
     return keras.Model([ids, other], layers.Concatenate()([x, other]))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "make",
     [
@@ -384,6 +385,7 @@ def test_ids_are_followed(make):
     assert path_length(ids_of((5,), make)) == pytest.approx(1 / 2)
 
 
+@pytest.mark.once
 def test_masks_are_no_operands():
     """They choose among values: the mean of those that are not padded, as in sentence encoders."""
     ids = keras.Input((5,), dtype="int32")
@@ -403,6 +405,7 @@ def test_masks_are_no_operands():
     assert both(model) == pytest.approx((1.0, 1.0))
 
 
+@pytest.mark.once
 def test_products_of_two_tensors():
     """`Dot` and `matmul` follow channels alike; the quotient of two tensors has two operands."""
     left, z = keras.Input((4, 2)), keras.Input((3,))
@@ -416,6 +419,7 @@ def test_products_of_two_tensors():
     assert both(model) == pytest.approx((1 / 2, 1 / (1 + 3)))
 
 
+@pytest.mark.once
 def test_tokens_that_are_mixed_keep_their_channels():
     """An MLP-Mixer: positions are not channels, whatever dense layer mixes them."""
     inputs = x = keras.Input((4, 4, 3))
@@ -435,6 +439,7 @@ def test_tokens_that_are_mixed_keep_their_channels():
     assert [activation.units for activation in activations(model)] == [7, 6]
 
 
+@pytest.mark.once
 def test_shifted_windows():
     inputs = x = keras.Input((4, 4, 3))
     y = ops.roll(ops.relu(x), (-1, -1), axis=(1, 2))
@@ -486,8 +491,6 @@ class OnTheLeft(layers.Layer):
         lambda w, x: np.float32(2) * x,
         lambda w, x: ops.maximum(w, -1e38) * x,
         lambda w, x: ops.matmul(x, w[:, None]) + ops.zeros((1,)),
-        lambda w, x: ops.tensordot(x, w[:, None], 1),
-        lambda w, x: ops.dot(x, w)[:, None],
         lambda w, x: ops.inner(w, x)[:, None],
         lambda w, x: x[None][0],
     ],
@@ -523,17 +526,15 @@ class BatchMaskBlock(CausalBlock):
     def call(self, inputs):
         batch, length = ops.shape(inputs)[:2]
         positions = ops.arange(length)
-        mask = ops.reshape(positions[:, None] >= positions - length + length, (1, length, length))
-        many = ops.concatenate([ops.expand_dims(batch, -1), ops.convert_to_tensor([1, 1])], 0)
-        x = inputs + self.attention(inputs, inputs, attention_mask=ops.tile(mask, many))
+        mask = positions[:, None] >= positions - length + length
+        mask = ops.tile(ops.reshape(mask, (1, length, length)), (batch, 1, 1))
+        x = inputs + self.attention(inputs, inputs, attention_mask=mask)
         return x + self.units(x)
 
 
 @pytest.mark.parametrize("length", [6, None])
 @pytest.mark.parametrize("block", [CausalBlock, BatchMaskBlock])
 def test_causal_masks(block, length):
-    if block is BatchMaskBlock and keras.backend.backend() == "torch":
-        pytest.skip("On torch, `ops.tile` takes no tensor.")
     ids = keras.Input((length,), dtype="int32")
     model = keras.Model(ids, block()(layers.Embedding(9, 4)(ids)))
     assert path_length(model) == pytest.approx(1 / 2)
@@ -549,6 +550,7 @@ def assert_edges(model, x, units="units"):
         assert length == pytest.approx(edges[channel].sum() / edges.sum())
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "layer",
     [
@@ -582,6 +584,7 @@ def test_zeros_in_recurrent_layers(layer):
         assert length == pytest.approx(1 + edges[channel].sum() / edges.sum())
 
 
+@pytest.mark.once
 def test_recurrent_layers_by_hand():
     """Input and state are operands; time steps make no paths."""
     inputs, state = keras.Input((None, 3)), keras.Input((2,))
@@ -601,6 +604,7 @@ def test_recurrent_layers_by_hand():
     assert path_length(model, normalized=False) == pytest.approx((12 * 2 + 6) / (12 + 6))
 
 
+@pytest.mark.once
 def test_global_pooling_of_channels_that_come_first():
     inputs = keras.Input((3, 4, 5))
     x = SparsePReLU(axis=1, alpha_initializer="ones", name="units")(inputs)
@@ -612,6 +616,7 @@ def test_global_pooling_of_channels_that_come_first():
             assert both(model) == (float(channel == 0), float(channel == 0))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", ["Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"])
 def test_zeros_in_transposed_convolutions(name):
     """More filters than channels, and the other way round: kernels have them in the other order."""
@@ -628,6 +633,7 @@ def test_zeros_in_transposed_convolutions(name):
         assert_edges(model, rng.normal(size=(2, *inputs.shape[1:])).astype("float32"))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("cut", ["query", "key", "value"])
 def test_zeros_in_grouped_query_attention(cut):
     """Four query heads share two of keys and values: heads 0 and 1 the first, 2 and 3 the other."""
@@ -664,3 +670,38 @@ def test_zeros_in_grouped_query_attention(cut):
         lengths.append(path_length(model, normalized=False, weights=True))
     # The paths of the other input are the same for all.
     assert np.array(lengths) / sum(lengths) == pytest.approx(edges.sum(axis=1) / edges.sum())
+
+
+@pytest.mark.parametrize(
+    ("make", "dtype", "size"),
+    [
+        (lambda: layers.Hashing(4, output_mode="one_hot"), "int32", 1),
+        (lambda: layers.Hashing(4, output_mode="multi_hot"), "string", 2),
+        (lambda: layers.IntegerLookup(vocabulary=[1, 2]), "int32", 3),
+        (lambda: layers.IntegerLookup(vocabulary=[1, 2], output_mode="one_hot"), "int32", 1),
+        (lambda: layers.StringLookup(vocabulary=["a"], output_mode="count"), "string", 2),
+        (lambda: layers.TextVectorization(vocabulary=["a", "b"]), "string", 1),
+        (
+            lambda: layers.TextVectorization(vocabulary=["a"], output_mode="multi_hot"),
+            "string",
+            1,
+        ),
+    ],
+)
+def test_layers_that_need_tensorflow(make, dtype, size):
+    """What prepares ids and text is in front of all units."""
+    pytest.importorskip("tensorflow")
+    inputs = keras.Input((size,), dtype=dtype)
+    x = make()(inputs)
+    if "int" in x.dtype:
+        x = layers.GlobalMaxPooling1D()(layers.Embedding(9, 4)(x))
+    model = keras.Model(inputs, layers.Dense(2)(layers.Dense(4, activation="relu")(x)))
+    assert both(model) == pytest.approx((1.0, 1.0))
+
+
+def test_crossed_features_are_operands():
+    pytest.importorskip("tensorflow")
+    one, other = (keras.Input((1,), dtype="int32") for _ in range(2))
+    x = layers.HashedCrossing(5, output_mode="one_hot")([one, other])
+    model = keras.Model([one, other], [layers.Dense(4, activation="relu")(x), x])
+    assert both(model) == pytest.approx((4 / 9, 5 * 4 / (5 * 4 + 5)))
