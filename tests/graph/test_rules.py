@@ -362,7 +362,6 @@ def ids_of(shape, make):
     return keras.Model([ids, other], layers.Concatenate()([x, other]))
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(
     "make",
     [
@@ -385,7 +384,6 @@ def test_ids_are_followed(make):
     assert path_length(ids_of((5,), make)) == pytest.approx(1 / 2)
 
 
-@pytest.mark.once
 def test_masks_are_no_operands():
     """They choose among values: the mean of those that are not padded, as in sentence encoders."""
     ids = keras.Input((5,), dtype="int32")
@@ -405,7 +403,6 @@ def test_masks_are_no_operands():
     assert both(model) == pytest.approx((1.0, 1.0))
 
 
-@pytest.mark.once
 def test_products_of_two_tensors():
     """`Dot` and `matmul` follow channels alike; the quotient of two tensors has two operands."""
     left, z = keras.Input((4, 2)), keras.Input((3,))
@@ -419,7 +416,6 @@ def test_products_of_two_tensors():
     assert both(model) == pytest.approx((1 / 2, 1 / (1 + 3)))
 
 
-@pytest.mark.once
 def test_tokens_that_are_mixed_keep_their_channels():
     """An MLP-Mixer: positions are not channels, whatever dense layer mixes them."""
     inputs = x = keras.Input((4, 4, 3))
@@ -439,7 +435,6 @@ def test_tokens_that_are_mixed_keep_their_channels():
     assert [activation.units for activation in activations(model)] == [7, 6]
 
 
-@pytest.mark.once
 def test_shifted_windows():
     inputs = x = keras.Input((4, 4, 3))
     y = ops.roll(ops.relu(x), (-1, -1), axis=(1, 2))
@@ -467,79 +462,6 @@ def test_positions_of_unknown_number(make):
     assert both(keras.Model(inputs, make(ops.relu(inputs)))) == pytest.approx((1.0, 1.0))
 
 
-class OnTheLeft(layers.Layer):
-    """A layer that calls a function of its weight and the input."""
-
-    def __init__(self, function, **kwargs):
-        super().__init__(**kwargs)
-        self.function = function
-
-    def build(self, input_shape):
-        self.weight = self.add_weight(shape=(4,), initializer="ones", name="scale")
-
-    def call(self, inputs):
-        return self.function(self.weight, inputs)
-
-
-@pytest.mark.parametrize(
-    "function",
-    [
-        lambda w, x: w * x,
-        lambda w, x: w - x,
-        lambda w, x: w[None] + x,
-        lambda w, x: ops.ones(4) + x,
-        lambda w, x: np.float32(2) * x,
-        lambda w, x: ops.maximum(w, -1e38) * x,
-        lambda w, x: ops.matmul(x, w[:, None]) + ops.zeros((1,)),
-        lambda w, x: ops.inner(w, x)[:, None],
-        lambda w, x: x[None][0],
-    ],
-)
-def test_weights_and_arrays_on_the_left(function):
-    inputs = keras.Input((3,))
-    operators = keras.Variable.__mul__, type(ops.zeros(())).__add__
-    x = OnTheLeft(function)(layers.Dense(4, activation="relu")(inputs))
-    assert path_length(keras.Model(inputs, x)) == pytest.approx(1.0)
-    # What the symbolic run changes is as it was.
-    assert (keras.Variable.__mul__, type(ops.zeros(())).__add__) == operators
-    assert not hasattr(keras.KerasTensor, "__array_ufunc__")
-
-
-class CausalBlock(layers.Layer):
-    """A decoder's block, that makes its causal mask of positions."""
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.attention = layers.MultiHeadAttention(2, 4)
-        self.units = keras.Sequential([layers.Dense(8, activation="relu"), layers.Dense(4)])
-
-    def call(self, inputs):
-        positions = ops.arange(ops.shape(inputs)[1])
-        mask = (positions[:, None] >= positions)[None]
-        x = inputs + self.attention(inputs, inputs, attention_mask=mask)
-        return x + self.units(x)
-
-
-class BatchMaskBlock(CausalBlock):
-    """The same, with a mask for each sample, as in the examples of Keras."""
-
-    def call(self, inputs):
-        batch, length = ops.shape(inputs)[:2]
-        positions = ops.arange(length)
-        mask = positions[:, None] >= positions - length + length
-        mask = ops.tile(ops.reshape(mask, (1, length, length)), (batch, 1, 1))
-        x = inputs + self.attention(inputs, inputs, attention_mask=mask)
-        return x + self.units(x)
-
-
-@pytest.mark.parametrize("length", [6, None])
-@pytest.mark.parametrize("block", [CausalBlock, BatchMaskBlock])
-def test_causal_masks(block, length):
-    ids = keras.Input((length,), dtype="int32")
-    model = keras.Model(ids, block()(layers.Embedding(9, 4)(ids)))
-    assert path_length(model) == pytest.approx(1 / 2)
-
-
 def assert_edges(model, x, units="units"):
     """Compares path lengths with the edges that are found by trying, a unit at a time."""
     edges = feeds(model, x)
@@ -550,7 +472,6 @@ def assert_edges(model, x, units="units"):
         assert length == pytest.approx(edges[channel].sum() / edges.sum())
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(
     "layer",
     [
@@ -584,7 +505,6 @@ def test_zeros_in_recurrent_layers(layer):
         assert length == pytest.approx(1 + edges[channel].sum() / edges.sum())
 
 
-@pytest.mark.once
 def test_recurrent_layers_by_hand():
     """Input and state are operands; time steps make no paths."""
     inputs, state = keras.Input((None, 3)), keras.Input((2,))
@@ -604,7 +524,6 @@ def test_recurrent_layers_by_hand():
     assert path_length(model, normalized=False) == pytest.approx((12 * 2 + 6) / (12 + 6))
 
 
-@pytest.mark.once
 def test_global_pooling_of_channels_that_come_first():
     inputs = keras.Input((3, 4, 5))
     x = SparsePReLU(axis=1, alpha_initializer="ones", name="units")(inputs)
@@ -616,7 +535,6 @@ def test_global_pooling_of_channels_that_come_first():
             assert both(model) == (float(channel == 0), float(channel == 0))
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("name", ["Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"])
 def test_zeros_in_transposed_convolutions(name):
     """More filters than channels, and the other way round: kernels have them in the other order."""
@@ -633,7 +551,6 @@ def test_zeros_in_transposed_convolutions(name):
         assert_edges(model, rng.normal(size=(2, *inputs.shape[1:])).astype("float32"))
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("cut", ["query", "key", "value"])
 def test_zeros_in_grouped_query_attention(cut):
     """Four query heads share two of keys and values: heads 0 and 1 the first, 2 and 3 the other."""
@@ -670,38 +587,3 @@ def test_zeros_in_grouped_query_attention(cut):
         lengths.append(path_length(model, normalized=False, weights=True))
     # The paths of the other input are the same for all.
     assert np.array(lengths) / sum(lengths) == pytest.approx(edges.sum(axis=1) / edges.sum())
-
-
-@pytest.mark.parametrize(
-    ("make", "dtype", "size"),
-    [
-        (lambda: layers.Hashing(4, output_mode="one_hot"), "int32", 1),
-        (lambda: layers.Hashing(4, output_mode="multi_hot"), "string", 2),
-        (lambda: layers.IntegerLookup(vocabulary=[1, 2]), "int32", 3),
-        (lambda: layers.IntegerLookup(vocabulary=[1, 2], output_mode="one_hot"), "int32", 1),
-        (lambda: layers.StringLookup(vocabulary=["a"], output_mode="count"), "string", 2),
-        (lambda: layers.TextVectorization(vocabulary=["a", "b"]), "string", 1),
-        (
-            lambda: layers.TextVectorization(vocabulary=["a"], output_mode="multi_hot"),
-            "string",
-            1,
-        ),
-    ],
-)
-def test_layers_that_need_tensorflow(make, dtype, size):
-    """What prepares ids and text is in front of all units."""
-    pytest.importorskip("tensorflow")
-    inputs = keras.Input((size,), dtype=dtype)
-    x = make()(inputs)
-    if "int" in x.dtype:
-        x = layers.GlobalMaxPooling1D()(layers.Embedding(9, 4)(x))
-    model = keras.Model(inputs, layers.Dense(2)(layers.Dense(4, activation="relu")(x)))
-    assert both(model) == pytest.approx((1.0, 1.0))
-
-
-def test_crossed_features_are_operands():
-    pytest.importorskip("tensorflow")
-    one, other = (keras.Input((1,), dtype="int32") for _ in range(2))
-    x = layers.HashedCrossing(5, output_mode="one_hot")([one, other])
-    model = keras.Model([one, other], [layers.Dense(4, activation="relu")(x), x])
-    assert both(model) == pytest.approx((4 / 9, 5 * 4 / (5 * 4 + 5)))
