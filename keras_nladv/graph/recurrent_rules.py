@@ -64,7 +64,7 @@ def recurrence(call, layer, initial_state):
         operands = [step.mixed(x, axis, size, nonzero=from_input)]
         operands += [
             step.mixed(state, axis, size, nonzero=from_state)
-            for state, _ in zip(given, sizes)
+            for _, state in zip(sizes, given)
             if isinstance(state, Channels)
         ]
         # An axis of time steps, at each of which the units are applied.

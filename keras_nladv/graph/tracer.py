@@ -69,11 +69,11 @@ class Tracer:
         call = Call(operation, args, kwargs, outputs, self.graph, name, self)
         labels = self._labels(call)
         labels = labels if isinstance(labels, list) else [labels]
-        if [np.ndim(each) for each in labels] != [len(output.shape) for output in outputs]:
+        if len(labels) != len(outputs) or not all(map(_fits, labels, outputs)):
             raise ValueError(
                 f"The path rule of '{name}' must return an array of labels for each output, with "
-                f"an axis for each axis of the output. Received: {labels} for outputs of shapes "
-                f"{[output.shape for output in outputs]}"
+                "an axis for each axis of the output, of its size or of size 1. Received: "
+                f"{labels} for outputs of shapes {[output.shape for output in outputs]}"
             )
         return [self._channels(each, output) for each, output in zip(labels, outputs, strict=True)]
 
@@ -190,6 +190,14 @@ class Tracer:
             else np.zeros((1,) * np.ndim(output), int)
             for output in outputs
         ]
+
+
+def _fits(labels, output):
+    """Whether labels have an axis for each axis of a tensor, of size 1 or of its size, if known."""
+    sizes = np.shape(labels)
+    return len(sizes) == len(output.shape) and all(
+        size in (1, known) or known is None for size, known in zip(sizes, output.shape)
+    )
 
 
 def _symbolic_run(call, size):

@@ -516,6 +516,13 @@ def test_recurrent_layers_by_hand():
     assert both(keras.Model([inputs, state], last)) == pytest.approx((1 + 1 / 2, 1 + 3 / 5))
     stacked = layers.RNN([layers.LSTMCell(4), layers.GRUCell(2)])(inputs)
     assert both(keras.Model(inputs, stacked)) == (2.0, 2.0)
+    # The states of each cell are its own: that of the second, behind a unit, is the third of them.
+    states = [keras.Input((size,)) for size in (4, 4)] + [layers.ReLU()(state)]
+    stacked = layers.RNN([layers.LSTMCell(4), layers.GRUCell(2)])(
+        inputs, initial_state=[states[:2], states[2]]
+    )
+    model = keras.Model([inputs, *states[:2], state], stacked)
+    assert path_length(model) == 2.0
     linear = layers.SimpleRNN(2, activation="linear")(inputs)
     assert both(keras.Model(inputs, linear)) == (0.0, 0.0)
     both_ways = layers.Bidirectional(layers.LSTM(2), merge_mode="sum")(x)
