@@ -269,16 +269,6 @@ def gated(call):
     return call.merged([values, gates])
 
 
-def fourier(call):
-    """Each frequency is fed by all that lies along the axis: the last one, or two."""
-    if getattr(call.operation, "fft_length", None) is not None:
-        return None
-    labels = call.merged([x.labels for x in call.inputs])
-    for axis in (-1, -2) if "2" in type(call.operation).__name__ else (-1,):
-        labels = call.linear(labels, axis, call.outputs[0].shape[axis])
-    return [labels for _ in call.outputs]
-
-
 def patches(call):
     """Each element of a patch is a channel of the output: that which it belongs to."""
     size = call.operation.size
@@ -406,7 +396,6 @@ RULES = {
     running: "Cumsum Cumprod Nancumsum Nancumprod",
     differences: "Diff",
     gated: "Glu",
-    fourier: "FFT FFT2 IFFT2 RFFT IRFFT",
     patches: "ExtractPatches",
     choice: "Where",
     one_hot: "OneHot",

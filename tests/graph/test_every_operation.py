@@ -363,11 +363,6 @@ CASES = {
             """
         )
     },
-    "fft": [two(lambda x, y: ops.fft((x, y)), claim="mean")],
-    "fft2": [two(lambda x, y: ops.fft2((x, y)), claim="mean")],
-    "ifft2": [two(lambda x, y: ops.ifft2((x, y)), claim="mean")],
-    "rfft": [Case(ops.rfft, claim="mean")],
-    "irfft": [two(lambda x, y: ops.irfft((x, y)), claim="mean")],
     # Elements are moved.
     "append": [
         two(lambda x, y: ops.append(x, y, axis=-1)),
@@ -577,7 +572,8 @@ REFUSED = {
     "Steps, or places, made of values.": """allclose argpartition argsort bincount count_nonzero
         digitize histogram in_top_k isfinite isinf isnan isneginf isposinf isreal nanargmax
         nanargmin nonzero searchsorted signbit sort top_k unique unravel_index""",
-    "Complex numbers, or bits, taken apart.": """angle conj conjugate imag polar real view
+    "Complex numbers, or bits, taken apart.": """angle conj conjugate fft fft2 ifft2 imag
+        irfft polar real rfft view
         view_as_complex view_as_real""",
     "They call functions, which are not opened.": """associative_scan cond custom_gradient fori_loop
         jvp map scan switch vectorized_map while_loop""",
