@@ -153,6 +153,9 @@ class Stateless:
     def _outputs(self, x, filled):
         """What the model puts out for `x`, in as many runs as it takes, filled up with examples."""
         n = keras.tree.flatten(x)[0].shape[0]
+        if n is None:
+            # Where a training step is traced; batches are then what the model takes.
+            return self.model(x, training=False)
         missing = -n % self._batch if self._is_fixed else filled * max(self._batch - n, 0)
         if missing:
             x = keras.tree.map_structure(

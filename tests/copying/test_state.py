@@ -9,6 +9,7 @@ from keras import layers, ops
 
 from keras_nladv import SparsePReLU, collapse, prune, sparsify
 from keras_nladv.private import sublayers
+from tests.cases import once
 
 IDS = np.random.default_rng(0).integers(0, 10, (4, 6))
 
@@ -76,9 +77,17 @@ ADAPTED = pytest.mark.parametrize(
     "steps",
     [
         [adapt],
-        *([quantize(mode)] for mode in ("int8", "int4", "float8")),
-        [adapt, quantize("int8")],
-        [quantize("int8"), adapt],
+        once([quantize("int8")]),
+        # What is quantized runs long.
+        *(
+            pytest.param(steps, marks=pytest.mark.slow)
+            for steps in (
+                [quantize("int4")],
+                [quantize("float8")],
+                [adapt, quantize("int8")],
+                [quantize("int8"), adapt],
+            )
+        ),
     ],
     ids=["lora", "int8", "int4", "float8", "lora-int8", "int8-lora"],
 )

@@ -107,7 +107,8 @@ def test_in_two(activation):
     collapsed = written(model, "one + two in two")
     assert difference(model, collapsed, (2, 7, 7, 4)) < 1e-6
     widths = {x.name: x.filters for x in collapsed.layers if isinstance(x, layers.Conv2D)}
-    assert widths == {"one": 4, "two": 5, "one_linear": 2, "two_linear": 5}
+    # The sum has the name of what was put out.
+    assert widths == {"one": 4, "two_linear_1": 5, "one_linear": 2, "two_linear": 5}
     assert collapsed.count_params() == model.count_params() - 2 * 6  # The slopes.
     # Their activation is fused with the layer, the sum is all that is new.
     assert len(collapsed.operations) == 6
