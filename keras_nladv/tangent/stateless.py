@@ -135,7 +135,7 @@ class Stateless:
                 "`keras.Model(model.inputs, model.outputs[0])`."
             )
         n = keras.tree.flatten(x)[0].shape[0]
-        if outputs.shape and outputs.shape[0] is None:
+        if outputs.shape and outputs.shape[0] is None and n is not None:
             # Of strings, TensorFlow forgets how many there are.
             outputs = ops.reshape(outputs, (n, *outputs.shape[1:]))
         if not outputs.shape or outputs.shape[0] != n:

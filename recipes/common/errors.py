@@ -61,7 +61,9 @@ def _flush():
     with contextlib.suppress(AttributeError, ValueError):
         try:
             sys.stdout.flush()
-        except BrokenPipeError:
+        except OSError:
+            # Nobody reads it, or the disk is full: Python would end with a word and a status of its
+            # own.
             _forget_output()
 
 

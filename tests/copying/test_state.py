@@ -9,7 +9,6 @@ from keras import layers, ops
 
 from keras_nladv import SparsePReLU, collapse, prune, sparsify
 from keras_nladv.private import sublayers
-from tests.cases import once
 
 IDS = np.random.default_rng(0).integers(0, 10, (4, 6))
 
@@ -77,11 +76,11 @@ ADAPTED = pytest.mark.parametrize(
     "steps",
     [
         [adapt],
-        once([quantize("int8")]),
         # What is quantized runs long.
         *(
             pytest.param(steps, marks=pytest.mark.slow)
             for steps in (
+                [quantize("int8")],
                 [quantize("int4")],
                 [quantize("float8")],
                 [adapt, quantize("int8")],

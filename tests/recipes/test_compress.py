@@ -119,7 +119,7 @@ def test_a_finished_run_is_not_run_again(finished):
     recipe.assert_does_not_run_again(finished[0], refused)
 
 
-@pytest.mark.once
+@pytest.mark.slow
 def test_a_run_that_was_stopped(finished, tmp_path):
     """What is done is kept, and what is left gives the numbers that it would have given."""
     path, _ = finished

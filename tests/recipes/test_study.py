@@ -139,6 +139,7 @@ def test_results_do_not_depend_on_what_was_run_before(finished, file, tmp_path):
     assert histories(other) == expected
 
 
+@pytest.mark.slow
 def test_a_study_that_is_killed_ends_with_the_same_results(finished, file, tmp_path):
     path, _ = finished
     killed = tmp_path / "killed"

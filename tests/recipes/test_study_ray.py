@@ -63,6 +63,7 @@ def test_addresses_where_somebody_else_is(scheme, monkeypatch):
         require_cluster(f"{scheme}127.0.0.1:{server.getsockname()[1]}")
 
 
+@pytest.mark.slow
 def test_more_than_there_is(study, tmp_path):
     path = tmp_path / "run"
     status, _, err = recipe.run(f"{study} --engine ray --study-dir {path} --gpus-per-cell 99")
