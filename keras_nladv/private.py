@@ -360,7 +360,7 @@ def dynamic_positions():
         size = start if stop is None else stop
         if not isinstance(size, UnknownSize) or step not in (None, 1):
             return arange(start, stop, step, dtype)
-        along = [0] * len(size.tensor.shape)
+        along: list[Any] = [0] * len(size.tensor.shape)
         along[size.axis] = slice(None)
         ones = keras.ops.ones_like(size.tensor[tuple(along)], dtype=dtype or "int32")
         positions = keras.ops.cumsum(ones) - 1

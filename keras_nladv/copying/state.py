@@ -77,7 +77,7 @@ def _pairs(old, new):
     for layer in (old, new):
         inside = {id(weight) for part in private.sublayers(layer)[1:] for weight in part.weights}
         groups.append([weight for weight in layer.weights if id(weight) not in inside])
-    named = [defaultdict(list) for _ in groups]
+    named: list[dict[str, list[Any]]] = [defaultdict(list) for _ in groups]
     for group, names in zip(groups, named):
         for weight in group:
             names[weight.name].append(weight)

@@ -173,7 +173,8 @@ def flat(call, operand):
     """An operand with one axis. Where its size is unknown, the channels are told apart still."""
     if not isinstance(operand, Channels):
         return keras.ops.reshape(operand, -1)
-    size = None if None in operand.shape else math.prod(operand.shape)
+    sizes = [size for size in operand.shape if size is not None]
+    size = math.prod(sizes) if len(sizes) == len(operand.shape) else None
     labels = operand.full_labels().ravel()
     return Channels(compress(labels), (size,), operand.dtype)
 

@@ -6,6 +6,7 @@ steps are positions, and make no paths of their own. Cells that are stacked foll
 """
 
 from dataclasses import replace
+from typing import Any
 
 import keras
 import numpy as np
@@ -69,16 +70,16 @@ def recurrence(call, layer, initial_state):
         ]
         # An axis of time steps, at each of which the units are applied.
         labels = np.expand_dims(step.merged(operands), 1)
-        shape = (None, sequence.shape[1], *shape)
-        unit = replace(step, operation=cell, outputs=[keras.KerasTensor(shape, sequence.dtype)])
+        steps = (None, sequence.shape[1], *shape)
+        unit = replace(step, operation=cell, outputs=[keras.KerasTensor(steps, sequence.dtype)])
         # A plain cell may have no nonlinear function.
         is_linear = getattr(cell, "activation", None) is keras.activations.linear
         slopes = np.ones(()) if is_linear and isinstance(cell, layers.SimpleRNNCell) else None
         labels = fixed_activation(
-            unit, Channels(labels, shape, sequence.dtype), type(cell).__name__.lower(), slopes
+            unit, Channels(labels, steps, sequence.dtype), type(cell).__name__.lower(), slopes
         ).squeeze(1)
         states += [labels] * len(sizes)
-        x = Channels(labels, (None, *shape[2:]), sequence.dtype)
+        x = Channels(labels, (None, *shape), sequence.dtype)
     return np.expand_dims(x.labels, 1) if layer.return_sequences else x.labels, states
 
 
@@ -97,7 +98,8 @@ def connections(call, cell):
     """
     if not call.tracer.skips_zeros:
         return None, None
-    kernel, recurrent = (getattr(cell, name, None) for name in ("kernel", "recurrent_kernel"))
+    kernel: Any = getattr(cell, "kernel", None)
+    recurrent: Any = getattr(cell, "recurrent_kernel", None)
     bias = getattr(cell, "bias", None)  # Of a GRU, it has two axes.
     matrices = [x for x in cell.weights if len(x.shape) > 1 and x is not bias]
     kernels = {id(x): call.nonzero(x) for x in matrices}
