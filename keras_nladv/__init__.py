@@ -8,6 +8,7 @@ from keras_nladv.constraints import FixedMask as FixedMask
 from keras_nladv.conversion import sparsify as sparsify
 from keras_nladv.engines import milliseconds as milliseconds
 from keras_nladv.engines import register_engine as register_engine
+from keras_nladv.freezing import freeze_linear_units as freeze_linear_units
 from keras_nladv.graph import nonlinearity_report as nonlinearity_report
 from keras_nladv.graph import path_length as path_length
 from keras_nladv.graph import register_path_rule as register_path_rule
@@ -28,6 +29,7 @@ __all__ = [
     "collapse",
     "collapse_plan",
     "core_image",
+    "freeze_linear_units",
     "milliseconds",
     "nonlinearity_report",
     "path_length",

@@ -1,11 +1,10 @@
-"""The one place that reads Keras' private graph attributes.
+"""The one place that reads what Keras has no public name for.
 
-Keras has no public way to walk the graph of a Functional model or of a symbolic run. What is read
-here: `_keras_history` of a `KerasTensor`, `Operation._inbound_nodes`, the fields
-of a node, the structures of a model's inputs and outputs, a layer's sublayers and `RematScope`, the
-masks of tensors, the projections of an attention layer, and `AutocastScope`.
+That is the graph of a model or of a symbolic run, the masks of tensors, the scopes that a call runs
+in, and parts of some layers. Where supported versions have it is said in `PLACES`, nowhere else.
 """
 
+import operator
 import sys
 import warnings
 from contextlib import contextmanager
@@ -14,6 +13,61 @@ from typing import Any
 import keras
 
 from keras_nladv.layers.sparse_prelu import SparsePReLU
+
+# The versions of Keras that all of it was found in.
+VERSIONS = "3.14 to 3.16"
+
+# Dotted names from what they are read of. Of several, the first that a version has counts.
+PLACES = {
+    # Of `keras`:
+    "get_mask": ("src.backend.common.masking.get_keras_mask", "src.backend.get_keras_mask"),
+    "set_mask": ("src.backend.common.masking.set_keras_mask", "src.backend.set_keras_mask"),
+    "autocast": ("src.backend.common.variables.AutocastScope", "src.backend.AutocastScope"),
+    "get_global": ("src.backend.common.global_state.get_global_attribute",),
+    "Functional": ("src.models.functional.Functional",),
+    # Of a `KerasTensor`: the operation that it comes from, and which of its calls.
+    "operation": ("_keras_history.operation",),
+    "call": ("_keras_history.node_index",),
+    # Of an operation:
+    "calls": ("_inbound_nodes",),
+    "next calls": ("_outbound_nodes",),
+    # Of a model:
+    "graph": ("_functional",),
+    "inputs": ("_inputs_struct",),
+    "outputs": ("_outputs_struct",),
+    # Of a layer:
+    "sublayers": ("_flatten_layers",),
+    "remat": ("_remat_mode",),
+    "get_context": ("_get_call_context",),
+    "reset_context": ("_maybe_reset_call_context",),
+    # Of a `Lambda` and of an attention layer:
+    "output_shape": ("_output_shape",),
+    "query": ("_query_dense",),
+    "key": ("_key_dense",),
+    "value": ("_value_dense",),
+    "output": ("_output_dense",),
+}
+
+
+def read(owner, what):
+    """Reads what Keras has no public name for.
+
+    Args:
+        owner: `keras`, or one of its objects.
+        what: A key of `PLACES`.
+
+    Raises:
+        ImportError: If the version of Keras that is installed has it in none of the places.
+    """
+    for place in PLACES[what]:
+        try:
+            return operator.attrgetter(place)(owner)
+        except AttributeError:
+            continue
+    raise ImportError(
+        f"keras_nladv reads a name of Keras that is not public, {' or '.join(PLACES[what])}, which "
+        f"Keras {keras.__version__} does not have. Install one that does: Keras {VERSIONS}."
+    )
 
 
 def nodes_between(inputs, outputs):
@@ -36,11 +90,11 @@ def nodes_between(inputs, outputs):
         if id(tensor) in known or history is None or history.operation is None:
             stack.pop()
             continue
-        node = history.operation._inbound_nodes[history.node_index]
+        node = source(tensor)
         missing = [
-            source
-            for source in node.arguments.keras_tensors
-            if id(source) not in known and getattr(source, "_keras_history", None) is not None
+            each
+            for each in node.arguments.keras_tensors
+            if id(each) not in known and getattr(each, "_keras_history", None) is not None
         ]
         if missing:
             stack.extend(missing)
@@ -65,28 +119,28 @@ def with_name(tensor, name):
 
 def source(tensor):
     """Returns the Keras node, the call, that a `KerasTensor` of a model is an output of."""
-    return producer(tensor)._inbound_nodes[tensor._keras_history.node_index]
+    return read(producer(tensor), "calls")[read(tensor, "call")]
 
 
 def mask_of(tensor):
     """Returns the mask that Keras passes along with a tensor, or `None`."""
-    return keras.src.backend.get_keras_mask(tensor)
+    return read(keras, "get_mask")(tensor)
 
 
 def with_mask(tensor, mask):
     """Lets Keras pass a mask along with a tensor. Returns the tensor."""
-    keras.src.backend.set_keras_mask(tensor, mask)
+    read(keras, "set_mask")(tensor, mask)
     return tensor
 
 
 def without_autocast():
     """A scope in which variables have the values that they hold, whatever the dtype policy."""
-    return keras.src.backend.AutocastScope(None)
+    return read(keras, "autocast")(None)
 
 
 def global_seeds():
     """Lists the state of the generator of random numbers without a seed, if there is one."""
-    generator = keras.src.backend.common.global_state.get_global_attribute("global_seed_generator")
+    generator = read(keras, "get_global")("global_seed_generator")
     return [] if generator is None else [generator.state]
 
 
@@ -95,14 +149,14 @@ def is_functional(operation):
     if isinstance(operation, keras.Sequential):
         has_graph = operation.built and getattr(operation, "outputs", None)
         return bool(has_graph) and type(operation).call is keras.Sequential.call
-    functional = keras.src.models.functional.Functional
+    functional = read(keras, "Functional")
     return isinstance(operation, functional) and type(operation).call is functional.call
 
 
 def structures(model):
     """Returns the inputs and the outputs of a model with a graph, in the structures they have."""
-    functional = model._functional if isinstance(model, keras.Sequential) else model
-    return functional._inputs_struct, functional._outputs_struct
+    functional = read(model, "graph") if isinstance(model, keras.Sequential) else model
+    return read(functional, "inputs"), read(functional, "outputs")
 
 
 def is_keras_operation(operation):
@@ -117,24 +171,23 @@ def is_keras_function(function):
 
 def sublayers(layer):
     """All layers inside `layer`, at any depth, `layer` itself first."""
-    return layer._flatten_layers()
+    return read(layer, "sublayers")()
 
 
 def is_rematerialized(layer):
     """Whether a layer is called again for its gradients: it was made in a `keras.RematScope`."""
-    return layer._remat_mode is not None
+    return read(layer, "remat") is not None
 
 
 def lambda_arguments(layer):
     """The arguments of a `Lambda` layer, with the functions themselves."""
-    names = ("function", "_output_shape", "mask", "arguments")
-    return {name.removeprefix("_"): getattr(layer, name) for name in names}
+    public = {name: getattr(layer, name) for name in ("function", "mask", "arguments")}
+    return {**public, "output_shape": read(layer, "output_shape")}
 
 
 def projections(attention):
     """The kernels of an attention layer: of its query, key and value, and of its output."""
-    names = ("_query_dense", "_key_dense", "_value_dense", "_output_dense")
-    return [getattr(attention, name).kernel for name in names]
+    return [read(attention, name).kernel for name in ("query", "key", "value", "output")]
 
 
 @contextmanager
@@ -158,12 +211,13 @@ def symbolic_run(layer, training=None, values=()):
     effects: list[str] = []
     layers = sublayers(layer)
     states = [{**vars(each)} for each in layers]
-    marks = [(len(each._inbound_nodes), len(each._outbound_nodes)) for each in layers]
+    calls = [read(each, kind) for each in layers for kind in ("calls", "next calls")]
+    marks = [len(each) for each in calls]
     patched = [each for each in layers if isinstance(each, keras.layers.MultiHeadAttention)]
     for each in patched:
         each.__dict__["compute_output_spec"] = _spec_from_call(each)
     layer.__dict__["add_loss"] = lambda loss: effects.append("adds losses")
-    context = layer._get_call_context()
+    context = read(layer, "get_context")()
     outer = context.get_value("training")
     context.set_value("training", training)
     try:
@@ -185,10 +239,9 @@ def symbolic_run(layer, training=None, values=()):
             effects.append("assigns to variables or draws random numbers")
     finally:
         context.set_value("training", outer)
-        layer._maybe_reset_call_context()
-        for each, (inbound, outbound) in zip(layers, marks):
-            del each._inbound_nodes[inbound:]
-            del each._outbound_nodes[outbound:]
+        read(layer, "reset_context")()
+        for each, mark in zip(calls, marks):
+            del each[mark:]
         for each, state in zip(layers, states):
             if each.built == state["built"]:
                 vars(each).clear()
@@ -271,7 +324,7 @@ def sizes_unchecked(layers):
     layer runs on tensors of any size, which are not checked; symbolic ones are.
     """
     models = [layer for layer in layers if is_functional(layer)]
-    models += [layer._functional for layer in models if isinstance(layer, keras.Sequential)]
+    models += [read(layer, "graph") for layer in models if isinstance(layer, keras.Sequential)]
     for model in models:
         model.__dict__["_assert_input_compatibility"] = lambda *args, **kwargs: None
     try:
@@ -284,7 +337,9 @@ def sizes_unchecked(layers):
 @contextmanager
 def embedding_masks(layers):
     """Lets those of `layers` that attach masks to real tensors only do so to symbolic ones, too."""
-    patched = [each for each in layers if isinstance(each, keras.layers.ReversibleEmbedding)]
+    # Keras has it since 3.12.
+    reversible = getattr(keras.layers, "ReversibleEmbedding", ())
+    patched = [each for each in layers if isinstance(each, reversible)]
     for each in patched:
         each.__dict__["compute_mask"] = _mask_of_ids(each)
     try:

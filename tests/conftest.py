@@ -5,12 +5,20 @@ import types
 import hypothesis
 import keras
 import pytest
+from packaging.version import Version
 
 # The same examples in every run: what fails was caused by a change. New ones are drawn with
 # HYPOTHESIS_PROFILE=explore.
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("explore", deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
+
+def pytest_configure(config):
+    # What older versions of Keras warn of without a reason.
+    if Version(keras.__version__) < Version("3.12"):
+        loaded = "(?s).*The structure of `inputs` doesn't match the expected structure"
+        config.addinivalue_line("filterwarnings", f"ignore:{loaded}:UserWarning")
 
 
 @pytest.fixture(autouse=True)

@@ -88,6 +88,10 @@ def scalars(value):
     return [*(kind(value) for kind in kinds), np.array(value)]
 
 
+def public(made):
+    return {name: value for name, value in vars(made).items() if not name.startswith("_")}
+
+
 @pytest.mark.parametrize(
     ("take", "value"),
     [
@@ -95,8 +99,8 @@ def scalars(value):
         (lambda x: SparsePReLU(axis=x, name="a").get_config(), -1),
         (lambda x: SparsePReLU(linear_threshold=x, name="a").get_config(), 0.25),
         (lambda x: NonlinearitySparsity(x, power=x).get_config(), 0.5),
-        (lambda x: vars(LinearizationSchedule(x, target_nonlinear_units=x)), 0.5),
-        (lambda x: vars(LinearizationSchedule(0.5, start_epoch=x, check_every=x)), 2),
+        (lambda x: public(LinearizationSchedule(x, target_nonlinear_units=x)), 0.5),
+        (lambda x: public(LinearizationSchedule(0.5, start_epoch=x, check_every=x)), 2),
         (lambda x: sparsify(model(), linear_threshold=x).layers[1].get_config(), 0.25),
         (lambda x: prune(model(), x).get_config()["layers"][1]["config"], 0.5),
         (lambda x: prune(model(), 0.5, rounds=x, seed=x).get_config()["layers"][1]["config"], 2),

@@ -4,6 +4,7 @@ from collections.abc import Callable
 import keras
 
 from keras_nladv.arguments import integer, number
+from keras_nladv.freezing_watch import FreezingWatch
 from keras_nladv.graph import nonlinearity_report, path_length
 from keras_nladv.regularizers import NonlinearitySparsity
 
@@ -97,10 +98,12 @@ class LinearizationSchedule(keras.callbacks.Callback):
         self.stop_when = stop_when
         self.end_epoch = None if end_epoch is None else integer("end_epoch", end_epoch, least=0)
         self.check_every = integer("check_every", check_every, least=1)
+        self._watch = FreezingWatch()
 
     def on_train_begin(self, logs=None):
         self._regularizers = []
         self._reached = False
+        self._watch.start(self.model)
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
@@ -122,6 +125,7 @@ class LinearizationSchedule(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if not self._regularizers:
             self._press(must_find=True)
+        self._watch.look(self.model)
         if logs is not None:
             logs["omega"] = self._omega
 

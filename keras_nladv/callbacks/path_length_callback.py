@@ -3,6 +3,7 @@ import os
 import numpy as np
 
 from keras_nladv.event_callback import EventCallback
+from keras_nladv.freezing_watch import FreezingWatch
 from keras_nladv.graph.path_graph import PathGraph
 
 
@@ -55,6 +56,7 @@ class PathLengthCallback(EventCallback):
         super().__init__(log_dir)
         self.unnormalized = unnormalized
         self.weights = weights
+        self._watch = FreezingWatch()
         if log_dir is not None:
             from keras_nladv.callbacks.core_drawing import draw_core
 
@@ -63,6 +65,7 @@ class PathLengthCallback(EventCallback):
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
         self._checked = False
+        self._watch.start(self.model)
         if self.model.built:
             self._check()
 
@@ -73,6 +76,7 @@ class PathLengthCallback(EventCallback):
 
     def on_epoch_end(self, epoch, logs=None):
         logs = {} if logs is None else logs
+        self._watch.look(self.model)
         graph = PathGraph.of(self.model, self.weights)
         # Reading the slopes takes longest: once for everything.
         units = graph.activations()

@@ -42,13 +42,20 @@ def rebuilt(layer, name, changes=None):
 
 
 def _from_config(layer, config, changes):
+    parameters = set(inspect.signature(type(layer).__init__).parameters)
+    if not isinstance(layer, keras.Layer) and parameters.isdisjoint({"name", "kwargs"}):
+        # Operations of Keras before 3.12 have names and take none.
+        name = config.pop("name")
+        copy = type(layer).from_config(config)
+        copy.name = name
+        return copy
     # Of copies: some classes take out of a configuration what they have read.
     try:
         return type(layer).from_config({**config})
     except TypeError as error:
         # Some layers of keras-hub list what their `__init__` does not take. The copy must not, or
         # the model could be saved but not loaded.
-        known = {*inspect.signature(type(layer).__init__).parameters, "name", "trainable", "dtype"}
+        known = parameters | {"name", "trainable", "dtype"}
         fitting = {key: config[key] for key in config.keys() & known}
         if fitting.keys() == config.keys() or not changes.keys() <= known:
             raise

@@ -437,7 +437,8 @@ rules_for(conv, layers.Conv1D, layers.Conv2D, layers.Conv3D)
 rules_for(transposed_conv, layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 rules_for(depthwise_conv, layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 rules_for(separable_conv, layers.SeparableConv1D, layers.SeparableConv2D)
-rules_for(embedding, layers.Embedding, layers.ReversibleEmbedding)
+# What older versions of Keras lack, by name.
+rules_for(embedding, layers.Embedding, "keras>ReversibleEmbedding")
 rules_for(attention, layers.MultiHeadAttention, layers.GroupQueryAttention)
 rules_for(attention_without_weights, layers.Attention, layers.AdditiveAttention)
 rules_for(
@@ -466,9 +467,7 @@ rules_for(
     pools,
     *(layers.MaxPooling1D, layers.MaxPooling2D, layers.MaxPooling3D),
     *(layers.AveragePooling1D, layers.AveragePooling2D, layers.AveragePooling3D),
-    *(layers.AdaptiveMaxPooling1D, layers.AdaptiveMaxPooling2D, layers.AdaptiveMaxPooling3D),
-    *(layers.AdaptiveAveragePooling1D, layers.AdaptiveAveragePooling2D),
-    layers.AdaptiveAveragePooling3D,
+    *(f"keras>Adaptive{kind}Pooling{n}D" for kind in ("Max", "Average") for n in (1, 2, 3)),
     *(layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D),
     *(layers.Cropping1D, layers.Cropping2D, layers.Cropping3D),
     *(layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D),
@@ -485,7 +484,7 @@ rules_for(
     *(layers.RandomPosterization, layers.RandomSaturation, layers.RandomSharpness),
     *(layers.AugMix, layers.CutMix, layers.MixUp, layers.RandAugment),
     *(layers.AutoContrast, layers.Equalization, layers.Solarization),
-    layers.ContrastLimitedAdaptiveHistogramEqualization,
+    "keras>ContrastLimitedAdaptiveHistogramEqualization",
 )
 rules_for(
     encodes,

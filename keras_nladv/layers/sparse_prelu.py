@@ -6,6 +6,7 @@ import numpy as np
 from keras import ops
 
 from keras_nladv.arguments import number, scalar
+from keras_nladv.constraints.function_constraint import FunctionConstraint
 
 GRANULARITIES = ("channel", "layer", "element")
 NO_UNITS = ("linear", "softmax", "log_softmax", "sparsemax", "glu")
@@ -38,8 +39,9 @@ class SparsePReLU(keras.layers.Layer):
     swing about 1: for tens of steps at the default threshold, many slopes to the end of training
     where the threshold is small or the pressure large (see `benchmarks/freezing.py`).
 
-    What freezes units are the constraints of the layer's weights, so training has to use a Keras
-    optimizer. `Ftrl` computes weights anew from sums of gradients; with it, only the threshold
+    What freezes units are the constraints of the layer's weights, which Keras applies. In a loop
+    with an optimizer of `torch.optim` or optax, call `keras_nladv.freeze_linear_units(model)` after
+    each step. `Ftrl` computes weights anew from sums of gradients; with it, only the threshold
     applies. An optimizer that averages weights (`use_ema=True`) leaves averages in `alpha`; the
     layer computes with 1 where a unit is frozen all the same, see `slopes`. To free a unit by hand,
     assign 0 to its `side` as well as the new slope to its `alpha`.
@@ -152,13 +154,16 @@ class SparsePReLU(keras.layers.Layer):
             shape=shape,
             initializer=self.alpha_initializer,
             regularizer=self.alpha_regularizer,
-            constraint=self._pin,
+            constraint=FunctionConstraint(self._pin),
         )
         # Which side of 1 each slope is on has to be known inside the optimizer's step, where
         # momentum would move a frozen slope. On JAX only the variables that the optimizer updates
         # are visible there, so this is one of them, with a gradient of 0 and a constraint.
         self.side = self.add_weight(
-            name="side", shape=shape, initializer="zeros", constraint=self._follow
+            name="side",
+            shape=shape,
+            initializer="zeros",
+            constraint=FunctionConstraint(self._follow),
         )
 
     def _pin(self, alpha):
@@ -205,7 +210,9 @@ class SparsePReLU(keras.layers.Layer):
                 "the model it is part of, on data first."
             )
         frozen = ops.convert_to_numpy(self.side.value) > NEAR_FROZEN
-        return np.where(frozen, 1.0, ops.convert_to_numpy(self.alpha.value))
+        slopes = ops.convert_to_numpy(self.alpha.value)
+        # Not 1.0: NumPy 1 knows no common type of a float and bfloat16.
+        return np.where(frozen, np.ones_like(slopes), slopes)
 
     @property
     def nonlinear(self):

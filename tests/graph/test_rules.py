@@ -6,6 +6,7 @@ from keras import layers, ops
 import keras_nladv
 from keras_nladv import SparsePReLU, path_length, register_path_rule
 from keras_nladv.graph import activations
+from tests.cases import since
 
 LOWEST = np.finfo("float32").min
 
@@ -106,7 +107,11 @@ def feeds(model, x):
         layers.Dense(5),
         layers.Conv2D(5, 2),
         layers.Conv2D(6, 2, groups=2),
-        layers.Conv2DTranspose(5, 2, padding="same"),
+        # Torch could not before.
+        pytest.param(
+            layers.Conv2DTranspose(5, 2, padding="same"),
+            marks=since("3.15", "A transposed convolution with strides of 1"),
+        ),
         layers.DepthwiseConv2D(1, depth_multiplier=2),
         layers.SeparableConv2D(5, 1),
         layers.EinsumDense("abcd,de->abce", (4, 4, 5)),
@@ -185,6 +190,7 @@ def test_embedding_counts_no_positions():
     assert both(model) == pytest.approx((1 / 2, 4 / 5))
 
 
+@since("3.12", "`ReversibleEmbedding`")
 def test_zeros_in_embeddings():
     ids = keras.Input((9,), dtype="int32")
     embedding = layers.ReversibleEmbedding(5, 3, embeddings_initializer="ones")

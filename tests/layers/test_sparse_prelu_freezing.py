@@ -8,7 +8,7 @@ import pytest
 from keras import ops, optimizers
 
 from keras_nladv import NonlinearitySparsity, SparsePReLU
-from tests.cases import once_but
+from tests.cases import once_but, since, since_but
 
 # Some start in the window (0.99, 1.01), some reach it or jump over it, some stay away.
 SLOPES = np.array([1.0, 0.985, 0.95, 0.9, 0.8, 1.02, 1.1, 0.0, -1.0], "float32")
@@ -85,7 +85,10 @@ EVERYWHERE = [
 ]
 
 
-@pytest.mark.parametrize("name", once_but(OPTIMIZERS, EVERYWHERE))
+NEW = {"muon": "3.13", "schedule free": "3.14"}
+
+
+@pytest.mark.parametrize("name", since_but(once_but(OPTIMIZERS, EVERYWHERE), NEW))
 def test_frozen_slopes_are_exactly_1(name):
     layer = SparsePReLU(alpha_regularizer=NonlinearitySparsity(1.0))
     model = build_model(layer, OPTIMIZERS[name]())
@@ -190,6 +193,7 @@ def test_a_threshold_of_0_freezes_slopes_that_cross():
     assert ((trajectory[0] != 1) & (np.abs(trajectory[0] - 1) < 0.1)).any()
 
 
+@since("3.13", "What Muon makes of slopes")
 @pytest.mark.parametrize("granularity", ["layer", "element"])
 def test_other_granularities_freeze(granularity):
     layer = SparsePReLU(
@@ -216,6 +220,7 @@ def test_constraint_of_the_user():
     assert 3 <= (trajectory[-1] == 1).sum() < len(SLOPES)
 
 
+@since("3.15", "Having several optimizers")
 @pytest.mark.parametrize("first", ["alpha", "side"])
 def test_optimizers_of_their_own_for_alpha_and_side(first):
     chosen = {"alpha": optimizers.SGD(0.01, momentum=0.9), "side": optimizers.AdamW(0.1)}

@@ -9,7 +9,7 @@ import pytest
 from keras import layers, ops
 
 from keras_nladv import NonlinearitySparsity, SparsePReLU
-from tests.cases import once_but
+from tests.cases import once_but, since
 
 SHAPE = (None, None, 3)
 
@@ -148,6 +148,7 @@ for name in names:
 """
 
 
+@since("3.12", "Calling a loaded model without a warning")
 def test_saved_models_load_in_another_process(tmp_path):
     builders = [functional, inside_layers]
     for builder in builders:
@@ -210,6 +211,7 @@ def test_export_to_saved_model(tmp_path):
 
 
 # The converters' own.
+@since("3.14", "Exporting a batch of any size")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.skipif(
     keras.backend.backend() == "jax", reason="Keras 3.15 does not export to ONNX from JAX alone."

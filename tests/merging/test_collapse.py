@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import keras
-import keras_hub
 import numpy as np
 import pytest
 from keras import layers
@@ -20,7 +19,7 @@ from keras_nladv import (
     sparsify,
 )
 from keras_nladv.merging import planner
-from tests.cases import once
+from tests.cases import once, since
 from tests.conversion.test_sparsify_activations import NAMES
 
 
@@ -508,6 +507,7 @@ def test_nested_shared_and_several_outputs(everything_pays):
 @pytest.mark.parametrize("sparse_inside", [False, True])
 def test_blocks_of_keras_hub(sparse_inside, tmp_path):
     """Blocks are opened, also where their activation is a `SparsePReLU` already."""
+    keras_hub = pytest.importorskip("keras_hub")
     inputs = keras.Input((7, 8))
     activation = SparsePReLU(name="units") if sparse_inside else "relu"
     block = keras_hub.layers.TransformerEncoder(32, 2, activation=activation)
@@ -681,6 +681,7 @@ def test_export_to_saved_model(tmp_path):
     keras.backend.backend() == "jax", reason="Keras 3.15 does not export to ONNX from JAX alone."
 )
 @pytest.mark.filterwarnings("ignore")  # The converters' own.
+@since("3.14", "Exporting a batch of any size")
 def test_export_to_onnx(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     x, expected, path = exported(tmp_path, "onnx")
