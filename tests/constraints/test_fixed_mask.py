@@ -94,7 +94,7 @@ def test_whatever_trains_them(optimizer, precision):
     assert all((value != before[name]).any() for name, value in kernels(model).items())
 
 
-@pytest.mark.once
+@pytest.mark.slow
 def test_saved_and_trained_on_in_another_process(tmp_path):
     """Loaded from a file, compiled anew or not, copied: the masks are there."""
     model = network()
