@@ -31,14 +31,12 @@ def freeze_linear_units(model: keras.Layer) -> None:
     >>> layer.nonlinear.tolist()
     [True, False, False]
 
-    In JAX, with a step by optax:
+    In JAX, with a step by optax::
 
-    ```python
-    values = optax.apply_updates(values, updates)
-    with keras.StatelessScope(zip(model.trainable_variables, values)) as scope:
-        keras_nladv.freeze_linear_units(model)
-    values = [scope.get_current_value(each) for each in model.trainable_variables]
-    ```
+        values = optax.apply_updates(values, updates)
+        with keras.StatelessScope(zip(model.trainable_variables, values)) as scope:
+            keras_nladv.freeze_linear_units(model)
+        values = [scope.get_current_value(each) for each in model.trainable_variables]
     """
     if not isinstance(model, keras.Layer):
         raise ValueError(
