@@ -43,8 +43,10 @@ class FreezingWatch:
         )
 
     def _crossed(self, layer):
+        # Constraints leave no 0 in `side`: where they are applied, slopes are not read.
+        loose = ops.convert_to_numpy(layer.side.value) == 0
+        if not loose.any():
+            return 0
         slopes = layer.slopes
         start = self._starts.setdefault(layer, slopes)
-        crossed = (1 - start) * (1 - slopes) < 0
-        # Constraints leave no 0 in `side`.
-        return int(np.sum(crossed & (ops.convert_to_numpy(layer.side.value) == 0)))
+        return int(np.sum(loose & ((1 - start) * (1 - slopes) < 0)))

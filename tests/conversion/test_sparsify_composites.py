@@ -8,6 +8,7 @@ from keras import layers, ops
 from keras_nladv import SparsePReLU, nonlinearity_report, path_length, sparsify
 from keras_nladv.merging.flattener import Flattener
 from tests.copies import activations, arrays, assert_close, randomize, sparsified
+from tests.graph.test_opening import CausalBlock
 
 pytestmark = pytest.mark.usefixtures("fast_weights")
 
@@ -488,20 +489,12 @@ def test_blocks_that_make_causal_masks_are_opened(length):
     """Of positions, whose number may not be known; the mask is not taken for one of weights."""
 
     @keras.saving.register_keras_serializable(package="tests")
-    class CausalBlock(keras.layers.Layer):
-        def __init__(self, **kwargs):
-            super().__init__(**kwargs)
-            self.attention = layers.MultiHeadAttention(2, 4)
-            self.units = keras.Sequential([layers.Dense(8, activation="relu"), layers.Dense(4)])
-
+    class Doubling(CausalBlock):
         def call(self, inputs):
-            positions = ops.arange(ops.shape(inputs)[1])
-            mask = (positions[:, None] >= positions)[None]
-            x = inputs + self.attention(inputs, inputs, attention_mask=mask)
-            return np.float32(2) * x + self.units(x)
+            return super().call(np.float32(2) * inputs)
 
     inputs = keras.Input((length, 4))
-    model = keras.Model(inputs, CausalBlock()(inputs))
+    model = keras.Model(inputs, Doubling()(inputs))
     copy = sparsify(model)
     x = np.random.default_rng(0).normal(size=(2, 5, 4)).astype("float32")
     assert_close(arrays(copy, x), arrays(model, x))
