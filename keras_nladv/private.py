@@ -226,6 +226,7 @@ def symbolic_run(layer, training=None, values=()):
             embedding_masks(layers),
             _noted_gradients(effects),
             deferred_operators(),
+            dense_tensors(),
             sizes_unchecked(layers),
             # Layers inside that are called have scopes of their own.
             keras.StatelessScope(state_mapping=values, collect_losses=True) as scope,
@@ -314,6 +315,21 @@ def deferred_operators():
                 setattr(kind, name, original)
         del keras.KerasTensor.__array_ufunc__
         keras.KerasTensor.__getitem__ = get_item
+
+
+@contextmanager
+def dense_tensors():
+    """Lets all symbolic tensors be dense.
+
+    What Keras multiplies with a number is sparse to it otherwise, which most calls on TensorFlow
+    cannot do with.
+    """
+    sparse = keras.KerasTensor.sparse
+    keras.KerasTensor.sparse = property(lambda self: False)
+    try:
+        yield
+    finally:
+        keras.KerasTensor.sparse = sparse
 
 
 @contextmanager

@@ -55,7 +55,8 @@ class Opener(ModelCopy):
         values = {id(tensor): x for tensor, x in run.starts}
         if wanted:
             self.enters(layer, run.nodes)
-            self.follow(run.nodes, values, f"{prefix}{layer.name}_")
+            with private.dense_tensors():
+                self.follow(run.nodes, values, f"{prefix}{layer.name}_")
             results = keras.tree.map_structure(lambda tensor: values[id(tensor)], run.outputs)
         else:
             self.follow(run.mask_nodes, values, f"{layer.name}_")

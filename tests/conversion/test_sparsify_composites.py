@@ -505,6 +505,32 @@ def test_blocks_that_make_causal_masks_are_opened(length):
     assert_close(arrays(again, x), arrays(model, x))
 
 
+def test_what_blocks_multiply_with_numbers_is_not_sparse():
+    """As Keras has it; layers on TensorFlow could not be called with it."""
+
+    class Kept(keras.layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.dense = layers.Dense(4, activation="relu")
+            self.shift = self.add_weight(shape=(4,))
+
+        def call(self, inputs):
+            return self.dense(inputs) + self.shift
+
+    class Scaled(keras.layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.dense, self.kept = layers.Dense(4, activation="relu"), Kept()
+
+        def call(self, inputs):
+            return self.kept(2 * self.dense(2 * inputs)) + self.kept(np.float32(3) * inputs)
+
+    inputs = keras.Input((5, 4))
+    model = keras.Model(inputs, Scaled()(inputs))
+    _, report = sparsified(model, np.ones((2, 5, 4), "float32"))
+    assert report.left == ["scaled_kept"]
+
+
 def test_blocks_that_make_tensors_of_weights_are_not_opened():
     """Such a tensor would be a constant from then on."""
 
