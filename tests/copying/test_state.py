@@ -108,6 +108,7 @@ def test_adapters_and_quantization_are_kept(steps):
     assert described(copies[0]) == weights == described(model)
 
 
+@pytest.mark.once
 def test_quantized_layers_are_not_merged():
     chain = [layers.Dense(8), SparsePReLU(alpha_initializer="ones"), layers.Dense(2)]
     model = keras.Sequential([keras.Input((8,)), *chain])
@@ -118,6 +119,7 @@ def test_quantized_layers_are_not_merged():
     np.testing.assert_array_equal(*(ops.convert_to_numpy(each(x)) for each in (model, collapsed)))
 
 
+@pytest.mark.once
 def test_what_weights_were_given_after_their_layer_was_made():
     """Keras has no other way to regularize a model that is built, or to freeze one weight."""
     model = keras.Sequential(
@@ -143,6 +145,7 @@ def test_what_weights_were_given_after_their_layer_was_made():
     assert type(b.kernel.constraint.constraint) is keras.constraints.NonNeg
 
 
+@pytest.mark.once
 def test_a_dtype_of_a_part():
     model = keras.Sequential(
         [

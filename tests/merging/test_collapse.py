@@ -187,6 +187,7 @@ def test_max_pooling_comes_first(pooling, slopes, operations):
     assert [type(operation).__name__ for operation in collapsed.operations[1:]] == operations
 
 
+@pytest.mark.once
 def test_max_pooling_of_several_consumers_and_along_another_axis():
     inputs = keras.Input((6, 6, 4))
     first = SparsePReLU()(layers.Conv2D(8, 3)(inputs))
@@ -225,6 +226,7 @@ def test_names_that_operations_have_too():
     assert difference(model, collapse(model, cost="macs"), (2, 6)) < 1e-5
 
 
+@pytest.mark.once
 def test_masks_go_on(everything_pays):
     """Behind a mask linear units are written as a layer, which passes it on."""
     inputs = keras.Input((7,), dtype="int32")
@@ -278,6 +280,7 @@ def test_separable_convolutions(share):
     assert difference(model, collapsed, (2, 9, 9, 3)) < 1e-5
 
 
+@pytest.mark.once
 def test_depth_multipliers(everything_pays):
     """A channel goes directly if all that the depthwise convolution makes of it is linear."""
     inputs = keras.Input((7, 7, 3))
@@ -293,6 +296,7 @@ def test_depth_multipliers(everything_pays):
     assert sorted(widths) == [2, 5, 5, 5]  # With what goes directly, and its borders.
 
 
+@pytest.mark.once
 @pytest.mark.skipif(
     keras.backend.backend() == "tensorflow", reason="TensorFlow has no groups on a CPU."
 )
@@ -336,6 +340,7 @@ def test_a_constant_channel_is_appended_once(everything_pays):
     assert difference(model, collapsed, (2, 12, 2)) < 1e-5
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("axis", [1, 2, 3, -1, -2, -3])
 def test_axes_and_epsilons_of_batch_normalization(axis):
     """Of as many rows and columns as channels, nothing but the axis tells which is meant."""
@@ -350,6 +355,7 @@ def test_axes_and_epsilons_of_batch_normalization(axis):
     assert kinds(collapsed).count("Conv2D") == (1 if over_channels else 2)
 
 
+@pytest.mark.once
 def test_borders_are_refused_and_said_so():
     model = keras.Sequential(
         [
@@ -398,6 +404,7 @@ def test_barriers(reason):
     assert difference(model, collapse(model, plan), (2, 9, 9, 4)) < 1e-5
 
 
+@pytest.mark.once
 @pytest.mark.skipif(
     keras.backend.backend() == "tensorflow", reason="TensorFlow has no groups on a CPU."
 )
@@ -410,6 +417,7 @@ def test_a_group_without_linear_units():
     assert "groups: each needs as many linear units" in row["reason"]
 
 
+@pytest.mark.once
 def test_units_along_another_axis():
     """As many rows as channels: nothing but the axis tells that they are others."""
     inputs = keras.Input((4, 6, 3))
@@ -421,6 +429,7 @@ def test_units_along_another_axis():
     assert difference(model, collapse(model, plan), (2, 4, 6, 3)) < 1e-5
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", ["net_0.35", "a b:c", "é"])
 def test_names_of_nested_models(name):
     """On torch no layer with weights has a dot in its name, but models have."""
@@ -473,6 +482,7 @@ def test_an_image_of_one_channel(everything_pays):
     assert sorted(taps) == [(2, 2), (3, 3), (4, 4)]
 
 
+@pytest.mark.once
 def test_lora_is_merged_and_quantized_layers_stay():
     model = keras.Sequential(
         [
@@ -487,6 +497,7 @@ def test_lora_is_merged_and_quantized_layers_stay():
     assert difference(model, collapsed, (3, 16)) < 1e-5
 
 
+@pytest.mark.once
 def test_nested_shared_and_several_outputs(everything_pays):
     inner = keras.Sequential([keras.Input((8,)), layers.Dense(16), SparsePReLU(), layers.Dense(8)])
     inputs = {"a": keras.Input((8,), name="a"), "b": keras.Input((8,), name="b")}
@@ -504,7 +515,7 @@ def test_nested_shared_and_several_outputs(everything_pays):
         )
 
 
-@pytest.mark.parametrize("sparse_inside", [False, True])
+@pytest.mark.parametrize("sparse_inside", [once(False), True])
 def test_blocks_of_keras_hub(sparse_inside, tmp_path):
     """Blocks are opened, also where their activation is a `SparsePReLU` already."""
     keras_hub = pytest.importorskip("keras_hub")
@@ -699,12 +710,14 @@ def test_the_original_is_left_alone():
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.once
 def test_differences_are_errors(monkeypatch):
     model = linearized(inverted_residual(), 0.9)
     with pytest.raises(ValueError, match="more than `tolerance`=0"):
         collapse(model, cost="macs", tolerance=0.0)
 
 
+@pytest.mark.once
 def test_bad_arguments():
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
     with pytest.raises(ValueError, match="`cost` must be"):

@@ -74,6 +74,7 @@ def checked(model, shape, tmp_path):
     return collapsed
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("slopes", [(0.0,), (0.0, 1.0), (1.0,), (0.0, 0.3, 1.0)])
 def test_layers_that_are_kept_whole(slopes, tmp_path):
     """By themselves, in each other, in wrappers, in models in wrappers and in cells."""
@@ -114,6 +115,7 @@ def test_units_that_are_not_channels(slopes, tmp_path):
     checked(model, (2, 3, 4), tmp_path)
 
 
+@pytest.mark.once
 def test_regularizers_and_constraints(tmp_path):
     """Of weights and of slopes, in layers of Keras and of a user."""
     sparsity = NonlinearitySparsity(0.1)

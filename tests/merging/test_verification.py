@@ -127,6 +127,7 @@ def test_what_rounding_decides():
     assert collapse(model, cost="macs", tolerance=3.0).built
 
 
+@pytest.mark.once
 def test_fixed_batch_sizes():
     inputs = keras.Input(batch_shape=(5, 4))
     x = ops.reshape(halves()(inputs), (5, 2, 2))
@@ -152,6 +153,7 @@ class Positions(layers.Layer):
         return {**super().get_config(), "length": self.length}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("length", [10, 3])
 def test_tables_of_positions_that_are_shorter(length):
     model = between(Positions(length), shape=(None, 4))

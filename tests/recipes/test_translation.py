@@ -14,9 +14,9 @@ recipe = Recipe("translation.py")
 
 # Little is to be learned.
 SHORT = (
-    "--layers 1 --dim 16 --heads 2 --ffn-dim 24 --epochs 4 "
+    "--layers 1 --dim 16 --heads 2 --ffn-dim 24 --epochs 3 "
     "--start-epoch 1 --ramp-epochs 0 --batch-size 8 --learning-rate 0.1 --warm-up 10 "
-    "--strength 3 --max-length 40"
+    "--strength 3 --max-length 20"
 )
 KEYS = {
     *("bleu_before", "bleu_after", "exact_match_before", "exact_match_after", "chrf_after"),
@@ -71,7 +71,7 @@ def test_summary(finished):
     assert path_length(model) == summary["path_length"] < summary["path_length_before"]
     with open(path / "history.csv") as file:
         history = list(csv.DictReader(file))
-    assert len(history) == 4
+    assert len(history) == 3
     assert float(history[-1]["path_length"]) == pytest.approx(summary["path_length"])
 
 
@@ -79,7 +79,7 @@ def test_events(finished):
     path, _ = finished
     events = EventAccumulator(str(path / "tensorboard"), {"scalars": 0, "images": 1}).Reload()
     bleu = [event.value for event in events.Scalars("val_bleu")]
-    assert len(bleu) == 4
+    assert len(bleu) == 3
     assert "core" in events.Tags()["images"]
     texts = EventAccumulator(str(path / "tensorboard" / "translations")).Reload()
     [event] = texts.Tensors("translations")
@@ -97,9 +97,9 @@ def test_translate(finished):
     status, out, err = recipe.run_here(f"--run-dir {path} --translate '{source}'")
     assert status == 0, err
     assert out == text + "\n"
-    status, _, err = recipe.run_here(f"--run-dir {path} --translate '{'red ' * 50}'")
+    status, _, err = recipe.run_here(f"--run-dir {path} --translate '{'red ' * 30}'")
     assert status == 1
-    assert "40 are what the run was trained on" in err
+    assert "20 are what the run was trained on" in err
 
 
 @pytest.mark.once
@@ -129,11 +129,11 @@ def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, folder, tmp_p
 def test_from_a_network_that_is_trained(finished, tmp_path):
     """With the same options, what comes is what came there."""
     path, _ = finished
-    options = "--epochs 4 --ramp-epochs 0 --strength 3"
+    options = "--epochs 3 --ramp-epochs 0 --strength 3"
     status, out, err = recipe.run(f"--trained {path} {options} --run-dir {tmp_path / 'run'}")
     assert status == 0, err
-    assert " 1/4 " not in out
-    assert " 2/4 " in out
+    assert " 1/3 " not in out
+    assert " 2/3 " in out
     for name in ("translations.txt", "history.csv", "subwords.model", "before.json"):
         assert (tmp_path / "run" / name).read_bytes() == (path / name).read_bytes()
 

@@ -37,24 +37,25 @@ SOURCE = np.array([[4, 5, 6, 7, 8, 9], [10, 11, 0, 0, 0, 0], [12, 13, 14, 15, 0,
 
 def step_by_step(model, source, beam):
     """The most likely translations, found by comparing all continuations at each step."""
-    results = []
-    for row in source:
-        beams = [((2,), 0.0)]
-        for _ in range(LENGTH - 1):
+    rows = np.repeat(source, beam, axis=0)
+    beams = [[((2,), 0.0)] for _ in source]
+    for length in range(1, LENGTH):
+        target = np.zeros((len(rows), LENGTH), "int32")
+        for row, found in enumerate(beams):
+            for number, (tokens, _) in enumerate(found):
+                target[row * beam + number, :length] = tokens
+        # All at once, which takes no other calls than one of them.
+        outputs = model({"source": rows, "target": target}, training=False)
+        logs = keras.ops.convert_to_numpy(outputs)[:, length - 1]
+        for row, found in enumerate(beams):
             longer = []
-            for tokens, score in beams:
+            for (tokens, score), log in zip(found, logs[row * beam :]):
                 if 3 in tokens:
                     longer.append(((*tokens, 0), score))
-                    continue
-                target = np.array([[*tokens, *[0] * LENGTH][:LENGTH]])
-                outputs = model({"source": row[None], "target": target}, training=False)
-                log = keras.ops.convert_to_numpy(outputs)[0, len(tokens) - 1]
-                longer += [((*tokens, token), score + log[token]) for token in range(20)]
-            beams = sorted(longer, key=lambda each: -each[1])[:beam]
-            if all(3 in tokens for tokens, _ in beams):
-                break
-        results.append((*beams[0][0], *[0] * LENGTH)[:LENGTH])
-    return np.array(results)
+                else:
+                    longer += [((*tokens, token), score + log[token]) for token in range(20)]
+            beams[row] = sorted(longer, key=lambda each: -each[1])[:beam]
+    return np.array([found[0][0] for found in beams])
 
 
 def assert_decoded_right(decoded, model, beam):

@@ -13,7 +13,6 @@ from keras_nladv import PathLengthCallback, SparsePReLU
 from keras_nladv.pictures import BRIGHT, DARK, LINE, MARGIN
 from keras_nladv.tangent import NTKCallback, empirical_ntk, kernel_distance
 from keras_nladv.tangent.gram_drawing import BLUE, SIDE, draw_gram
-from tests.cases import once
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(16, 4)).astype("float32"), RNG.normal(size=(16, 1)).astype("float32")
@@ -57,6 +56,7 @@ def test_logs(trace):
     assert distances[0] > 1e-5
 
 
+@pytest.mark.once
 def test_every():
     start, *expected = kernels(7)
     history = fit(make_model(), NTKCallback(X[:5], every=3), epochs=7)
@@ -92,6 +92,7 @@ def test_training_that_diverges(tmp_path):
     assert np.isnan(history["ntk_distance"][-1])
 
 
+@pytest.mark.once
 def test_callbacks_that_come_after_see_the_logs(tmp_path):
     history = fit(
         make_model(),
@@ -110,7 +111,8 @@ def steps(events):
     return [event.step for event in events]
 
 
-@pytest.mark.parametrize("order", [1, once(-1)])
+@pytest.mark.once
+@pytest.mark.parametrize("order", [1, -1])
 def test_events_beside_path_length(order, tmp_path, read_events):
     model = make_model()
     callbacks = [PathLengthCallback(tmp_path), NTKCallback(X[:5], every=2, log_dir=tmp_path)]
@@ -130,6 +132,7 @@ def test_events_beside_path_length(order, tmp_path, read_events):
     assert steps(events.Images("ntk")) == [0, 1, 3]
 
 
+@pytest.mark.once
 def test_image_of_the_kernel(tmp_path, read_events):
     from PIL import Image
 
@@ -150,6 +153,7 @@ def square(kernel):
     return pixels[MARGIN + LINE :, MARGIN:][:side, :side]
 
 
+@pytest.mark.once
 def test_picture():
     pixels = square([[2.0, 0.0], [-2.0, 1.0]])
     assert pixels.shape == (SIDE, SIDE, 3)
@@ -160,6 +164,7 @@ def test_picture():
     np.testing.assert_allclose(pixels[240, 240], half, atol=3)
 
 
+@pytest.mark.once
 def test_picture_of_more_inputs_than_pixels():
     # Two classes, sorted.
     kernel = np.kron(np.eye(2), np.ones((400, 400)))
@@ -169,6 +174,7 @@ def test_picture_of_more_inputs_than_pixels():
     assert tuple(pixels[10, -10]) == tuple(pixels[-10, 10]) == DARK
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("kernel", [np.zeros((3, 3)), np.full((3, 3), np.nan), [[np.inf]]])
 def test_picture_of_nothing(kernel):
     assert np.all(square(kernel) == DARK)
@@ -222,6 +228,7 @@ def test_resumed_with_the_same_callback():
     assert again["ntk_distance"] == again["ntk_velocity"]
 
 
+@pytest.mark.once
 def test_start_that_is_not_known(tmp_path):
     for log_dir in (None, tmp_path):
         with pytest.warns(UserWarning, match="from there. Give the `log_dir`"):
@@ -231,7 +238,8 @@ def test_start_that_is_not_known(tmp_path):
         assert history["ntk_distance"] == history["ntk_velocity"]
 
 
-@pytest.mark.parametrize("changed", [{"x": X[5:10]}, once({"x": X[:4]}), once({"trace": True})])
+@pytest.mark.once
+@pytest.mark.parametrize("changed", [{"x": X[5:10]}, {"x": X[:4]}, {"trace": True}])
 def test_start_of_something_else(changed, tmp_path):
     fit(make_model(), NTKCallback(X[:5], log_dir=tmp_path), epochs=1)
     callback = NTKCallback(**{"x": X[:5], "log_dir": tmp_path, **changed})
@@ -241,6 +249,7 @@ def test_start_of_something_else(changed, tmp_path):
     fit(make_model(), callback, epochs=1)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("how", ["text", "other arrays", "objects"])
 def test_start_that_is_damaged(how, tmp_path):
     file = tmp_path / "ntk_start.npz"
@@ -253,6 +262,7 @@ def test_start_that_is_damaged(how, tmp_path):
         fit(make_model(), callback, initial_epoch=1, epochs=2)
 
 
+@pytest.mark.once
 def test_log_dir_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("in the way")
     callback = NTKCallback(X[:5], log_dir=tmp_path / "file" / "logs")
@@ -262,6 +272,7 @@ def test_log_dir_that_cannot_be_written(tmp_path):
     assert len(history["ntk_distance"]) == 2
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -275,6 +286,7 @@ def test_bad_arguments(arguments, message):
         NTKCallback(X[:5], **arguments)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("callback", "message"),
     [
