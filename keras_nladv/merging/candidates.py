@@ -92,13 +92,13 @@ class Finder:
                         [replace(step, kind=kind, node=None)],
                         rewrites=True,
                     )
-        for number, run, between, ends in self._runs():
-            for candidate in self._merged(run, between, (number, *ends)):
+        for number, run, between, ends in self.runs():
+            for candidate in self.merged(run, between, (number, *ends)):
                 covered.update(map(id, between))
                 yield candidate
         for step in self._steps:
             if isinstance(step, ActivationStep) and step.linear.any() and id(step) not in covered:
-                yield Candidate(step.name, (-1, 0, 0), [step], reason=self._barrier(step))
+                yield Candidate(step.name, (-1, 0, 0), [step], reason=self.barrier(step))
 
     def forms(self):
         """Yields other ways to write activations of which some units are linear, and borders.
@@ -137,7 +137,7 @@ class Finder:
                     [replace(step, border="constant", node=None)],
                     rewrites=True,
                 )
-        for number, run, between, (first, last) in self._runs():
+        for number, run, between, (first, last) in self.runs():
             if len(run) > 1 and not all(each is None or each.linear.all() for each in between):
                 straight = _straight(run, between)
                 if straight is not None and not isinstance(straight, str):
@@ -150,7 +150,7 @@ class Finder:
                         rewrites=True,
                     )
 
-    def _runs(self):
+    def runs(self):
         """Yields all runs of maps in chains: the number of the chain, the maps, what is between
         them, and the places of the first and last."""
         for number, chain in enumerate(self._chains()):
@@ -159,7 +159,7 @@ class Finder:
                 first, last = ends
                 yield number, maps[first : last + 1], activations[first:last], ends
 
-    def _merged(self, run, between, place):
+    def merged(self, run, between, place):
         """Yields what a run of maps, with activations between them, could be merged to."""
         before = _in_order(run, between)
         name = " + ".join(step.name for step in run)
@@ -252,7 +252,7 @@ class Finder:
             total = total.plus(shortcut)
         return shortcuts, add, total
 
-    def _barrier(self, activation):
+    def barrier(self, activation):
         """Why the linear channels of an activation are not between two maps."""
         maker = self._makers.get(activation.inputs[0])
         if maker is None:

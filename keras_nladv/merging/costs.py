@@ -72,13 +72,40 @@ class Stopwatch:
         """
         key = (shape, *(tuple(step.signature for step in steps) for steps in (before, after)))
         if key not in self._known:
-            networks = [
-                self.network(Writer().segment(steps, before[0].inputs[0], shape), shape[0], None)
-                for steps in (before, after)
-            ]
+            networks = self._networks([before, after], shape)
             inputs = np.random.default_rng(0).normal(size=shape).astype("float32")
             self._known[key] = compared(networks, inputs, threshold, patient)
         return self._known[key]
+
+    def saved(self, lists, shape):
+        """Times several lists of steps from the same input, by turns.
+
+        Args:
+            lists: The lists of steps in order.
+            shape: Shape of the input with the batch size.
+
+        Returns:
+            List of milliseconds that each takes less than the first; medians within a round. Steps
+            of the same sizes are timed once.
+        """
+        key = (shape, *(tuple(step.signature for step in steps) for steps in lists))
+        if key not in self._known:
+            inputs = np.random.default_rng(0).normal(size=shape).astype("float32")
+            calls = [
+                lambda network=network: network(inputs) for network in self._networks(lists, shape)
+            ]
+            began, times = time.perf_counter(), np.empty((0, len(calls)))
+            while len(times) < MOST and time.perf_counter() - began < ENOUGH:
+                times = np.concatenate([times, rounds_by_turns(calls, LEAST)])
+            self._known[key] = (1e3 * np.median(times[:, :1] - times[:, 1:], axis=0)).tolist()
+        return self._known[key]
+
+    def _networks(self, lists, shape):
+        """Lists of steps from the same input, as the engine runs them."""
+        return [
+            self.network(Writer().segment(steps, lists[0][0].inputs[0], shape), shape[0], None)
+            for steps in lists
+        ]
 
     def network(self, model, batch_size, size):
         """A model as the engine runs it."""

@@ -1,5 +1,8 @@
 import hashlib
 
+import keras
+
+from keras_nladv.layers.sparse_prelu import SparsePReLU
 from keras_nladv.merging import own
 from keras_nladv.merging.candidates import Finder, written
 from keras_nladv.merging.flattener import Flattener
@@ -16,16 +19,23 @@ class Surgeon:
 
     Args:
         model: A model with a graph.
+        is_nonlinear: Whether all its slopes are taken for 0.
 
     Attributes:
         steps: List of steps in order.
         shapes: Dict from keys to shapes.
     """
 
-    def __init__(self, model):
+    def __init__(self, model, is_nonlinear=False):
         flattener = Flattener()
         self._flat = flattener.copy(model)
         flattener.transfer_weights()
+        self._originals = flattener.originals()
+        if is_nonlinear:
+            for layer in self._flat.layers:
+                if isinstance(layer, (SparsePReLU, keras.layers.PReLU)):
+                    for weight in layer.weights:
+                        weight.assign(keras.ops.zeros_like(weight))
         self.steps, self.shapes, self._ends = read_steps(self._flat)
         self._fold()
 
@@ -41,13 +51,21 @@ class Surgeon:
             digest.update(repr(parts).encode())
         return digest.hexdigest()
 
+    def original(self, step):
+        """The `id` of the model's layer or operation that a step was read from, or `None`."""
+        return step.node and self._originals.get(id(step.node.operation))
+
+    def finder(self):
+        """The `Finder` of the steps as they are now."""
+        return Finder(self.steps, self._ends)
+
     def candidates(self):
         """Lists what could be merged now, or written as another layer."""
-        return list(Finder(self.steps, self._ends).candidates())
+        return list(self.finder().candidates())
 
     def forms(self):
         """Lists other ways in which partly linear activations could be written now."""
-        return list(Finder(self.steps, self._ends).forms())
+        return list(self.finder().forms())
 
     def carry_out(self, candidates):
         """Replaces the steps of candidates that have no step in common."""
@@ -68,7 +86,7 @@ class Surgeon:
         return Writer().model(self._flat, self.steps, self._ends)
 
     def _fold(self):
-        while (pair := Finder(self.steps, self._ends).foldable()) is not None:
+        while (pair := self.finder().foldable()) is not None:
             first, second = pair
             self._replace([*pair], written([*pair], second, first.map.then(second.map), []))
 
