@@ -17,7 +17,7 @@ class LiteRT(Engine):
         import tensorflow as tf
         from ai_edge_litert.interpreter import Interpreter
 
-        with quiet("tensorflow"):
+        with quiet("tensorflow", "absl"):
             function = tensorflow_graph(model, self.inputs)
             converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
             self.content = converter.convert()
