@@ -26,7 +26,11 @@ class Part:
         """
         straight: np.ndarray | bool = True
         for name, slopes in self.layers:
-            straight = straight & (slopes_of(layers[name]) == 1.0).reshape(-1, slopes).all(axis=1)
+            linear = slopes_of(layers[name]) == 1.0
+            # One slope may be that of all channels.
+            straight = straight & (
+                linear.reshape(-1, slopes).all(axis=1) if linear.size > 1 else linear
+            )
         share = np.mean(straight)
         return float(np.interp(share, [0.0, *self.saved], [0.0, *self.saved.values()]))
 

@@ -1,3 +1,5 @@
+import json
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -6,6 +8,7 @@ from keras_nladv.merging.part import Part
 from keras_nladv.pressable import pressable
 from keras_nladv.table import format_table
 
+VERSION = 1
 COLUMNS = {"name": "layer", "units": "units", "weight": "weight", "saves": "", "reason": "why 0"}
 
 
@@ -53,6 +56,39 @@ class PressureWeights(dict[str, float]):
                 f"'{model.name}' without {', '.join(map(repr, missing))}"
             )
         return sum(part.saved_now(layers) for part in self._parts)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the weights to a JSON file, with what they were made of."""
+        content = {
+            "version": VERSION,
+            "by": self.by,
+            "setting": self.setting,
+            "rows": self.rows,
+            "parts": [[part.layers, [*part.saved.items()]] for part in self._parts],
+        }
+        Path(path).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> "PressureWeights":
+        """Reads weights from a JSON file.
+
+        Raises:
+            ValueError: If the file holds none, or those of another version of this library.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            if content["version"] != VERSION:
+                raise ValueError(f"version {content['version']!r:.40} for {VERSION}")
+            parts = [
+                Part(tuple((str(name), int(number)) for name, number in layers), dict(saved))
+                for layers, saved in content["parts"]
+            ]
+            return cls(content["rows"], parts, content["by"], content["setting"])
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ValueError(
+                f"`path` must be a JSON file that `PressureWeights.save` wrote. Received: {path}, "
+                f"which is not: {type(error).__name__}: {error}"
+            ) from error
 
     def __str__(self) -> str:
         kind = "ms saved by a unit" if self.by == "time" else "multiplications saved by a unit"

@@ -18,6 +18,7 @@ from keras_nladv import (
     sparsify,
 )
 from keras_nladv.engines import Engine
+from keras_nladv.merging import PressureWeights
 
 pytestmark = pytest.mark.once
 
@@ -69,9 +70,13 @@ def test_operations_of_feed_forward_blocks():
     LinearizationSchedule(0.1, weights=weights)
 
 
-def test_what_is_predicted_is_what_collapsing_saves():
+def test_what_is_predicted_is_what_collapsing_saves(tmp_path):
     model = feed_forward(80, 20)
-    weights = pressure_weights(model, by="operations")
+    made = pressure_weights(model, by="operations")
+    made.save(tmp_path / "weights.json")
+    weights = PressureWeights.load(tmp_path / "weights.json")
+    assert weights == made
+    assert (weights.rows, weights.by, weights.setting) == (made.rows, made.by, made.setting)
     assert weights.saved(model) == 0
 
     def multiplications(model):
@@ -86,6 +91,10 @@ def test_what_is_predicted_is_what_collapsing_saves():
         assert weights.saved(model) == pytest.approx(saved)
     with pytest.raises(ValueError, match=r"without 'wide_1_activation'"):
         weights.saved(feed_forward(80))
+    for content in ("{}", '{"version": 2}', "[", '{"version": 1, "parts": [1]}'):
+        (tmp_path / "weights.json").write_text(content)
+        with pytest.raises(ValueError, match=r"JSON file that `PressureWeights.save` wrote"):
+            PressureWeights.load(tmp_path / "weights.json")
 
 
 def inverted_residual(share_around_depthwise):
