@@ -86,13 +86,13 @@ class Planner:
         gains = {each: gain for each, (_, gain) in rated.items() if gain is not None}
         chosen = choose(gains)
         rows = {each: rated[each][0] for each in chosen}
-        pays = bool(chosen) and self._carries_out(rows)
+        pays, why = self._carries_out(rows) if chosen else (False, "")
         blamed = set() if pays else self._blamed(rows, gains)
         for candidate, (row, _) in rated.items():
             if candidate in chosen and pays:
                 row |= {"outcome": "taken", "reason": ""}
             elif candidate in blamed:
-                row["reason"] = "the whole network is not faster with it"
+                row["reason"] = why
                 self._barred.add(candidate.name)
             # What is refused stays so, for the same reason.
             elif candidate in chosen or candidate.rewrites or self._are_refusals_listed:
@@ -133,7 +133,13 @@ class Planner:
             if time.perf_counter() - self._began > PATIENCE:
                 row["reason"] = "the time for planning was over"
                 return row, (before - after) * 1e-9 if saves_much else None
-            found = self._stopwatch.compared(*both, shape, threshold, patient=saves_much)
+            try:
+                found = self._stopwatch.compared(*both, shape, threshold, patient=saves_much)
+            except Exception as error:
+                # Converters and engines have errors of their own. What is right in Keras need not
+                # be something that they can run.
+                row["reason"] = f"the engine cannot run it: {_first_line(error)}"
+                return row, None
             row["ms_before"], row["ms_after"] = found.before, found.after
             gain = found.before - found.after
             pays = found.after < threshold * found.before
@@ -148,10 +154,13 @@ class Planner:
         return row, gain
 
     def _carries_out(self, rows):
-        """Has candidates merged, unless they make the whole network slower. Returns which.
+        """Has candidates merged, unless they make the whole network slower.
 
         Args:
             rows: Dict from candidates to their rows of the plan.
+
+        Returns:
+            Whether they are, and why not.
         """
         steps = self._surgeon.steps
         if self._cost == "time" and self._whole is None:
@@ -164,7 +173,11 @@ class Planner:
             )
         self._surgeon.carry_out(list(rows))
         if self._cost == "time":
-            whole = self._network(self._inputs)
+            try:
+                whole = self._network(self._inputs)
+            except Exception as error:
+                self._surgeon.steps = steps
+                return False, f"the engine cannot run the network with it: {_first_line(error)}"
             saves_much = _saves_much(rows.values())
             found = compared([self._whole, whole], self._inputs, 1.0, patient=saves_much)
             if all(candidate.rewrites for candidate in rows):
@@ -174,9 +187,9 @@ class Planner:
                 pays = found.after <= found.before or (saves_much and found.low <= 1)
             if not pays:
                 self._surgeon.steps = steps
-                return False
+                return False, "the whole network is not faster with it"
             self._whole = whole
-        return True
+        return True, ""
 
     def _network(self, inputs):
         """The network as it stands, in the engine, after a run on these inputs."""
@@ -197,6 +210,10 @@ class Planner:
         # The half that gains least by itself, down to one.
         ranked = sorted(rows, key=lambda each: gains[each] / (rows[each]["ms_before"] or 1))
         return set(ranked[: (len(ranked) + 1) // 2])
+
+
+def _first_line(error):
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"[:200]
 
 
 def _worth_timing(forms):

@@ -181,3 +181,27 @@ def test_bad_arguments():
         for argument in ("batch_size", "threads"):
             with pytest.raises(ValueError, match=f"`{argument}` must be an integer of at least 1"):
                 call(model, **{argument: 0})
+
+
+@pytest.mark.parametrize(
+    ("anywhere", "reason"),
+    [(True, "cannot run it: "), (False, "cannot run the network with it: ")],
+)
+def test_what_the_engine_cannot_run_is_not_taken(priced, monkeypatch, anywhere, reason):
+    """By itself, or in the whole network."""
+    model = feed_forward(0.75)
+    convert = Priced.convert
+
+    def refusing(self, model):
+        convert(self, model)
+        kinds = [type(each).__name__ for each in model.operations]
+        if kinds.count("Dense") > 2 and (anywhere or "LayerNormalization" in kinds):
+            raise RuntimeError("too many\nlayers")
+
+    monkeypatch.setattr(Priced, "convert", refusing)
+    priced(Dense=0.05, Where=0.9, Rescaling=0.9)
+    plan = collapse_plan(model, engine="priced", verbose=False)
+    reasons = [row["reason"] for row in plan.rows if "+" in row["name"]]
+    assert any(reason in each and "too many" in each for each in reasons)
+    assert not any("layers" in each for each in reasons)
+    assert collapse(model, plan).count_params()
