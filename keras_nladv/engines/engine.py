@@ -41,6 +41,8 @@ class Engine:
         extra: The extra of this library that installs them, if there is one.
         suffix: How the names of its files end.
         others: How the names of files end that are written beside one.
+        multiple: What `collapse` makes the numbers of channels of narrower convolutions multiples
+            of, by channels of zeros.
 
     Raises:
         ImportError: If a package is not installed.
@@ -53,6 +55,7 @@ class Engine:
     extra: ClassVar[str] = ""
     suffix: ClassVar[str] = ""
     others: ClassVar[tuple[str, ...]] = ()
+    multiple: ClassVar[int] = 1
 
     def __init__(
         self,

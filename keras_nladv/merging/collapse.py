@@ -148,6 +148,7 @@ def _carry_out(surgeon, plan, engine):
             f"Make it anew with `collapse_plan(model, engine={engine!r})`.",
             stacklevel=3,
         )
+    surgeon.prefer_for(timed_in)
     for names in plan.taken:
         by_name = {each.name: each for each in (*surgeon.candidates(), *surgeon.forms())}
         unknown = [name for name in names if name not in by_name]

@@ -191,6 +191,25 @@ class LinearMap:
         shape = (*taps, len(places), int(inputs[first].sum()), int(outputs[first].sum()))
         return replace(self, shape=shape, compute=compute)
 
+    def with_zeros(self, inputs=0, outputs=0, groups=0):
+        """The map with more channels, the last ones, that nothing comes from.
+
+        Args:
+            inputs: How many more each group takes.
+            outputs: How many more each group puts out.
+            groups: How many more groups.
+        """
+        *taps, own, rows, columns = self.shape
+        more = groups, inputs, outputs
+        around = [(0, 0)] * len(taps) + [(0, number) for number in more]
+
+        def compute():
+            bias = np.pad(self.bias.reshape(own, columns), [(0, groups), (0, outputs)])
+            return np.pad(self.kernel, around), bias.ravel()
+
+        shape = (*taps, own + groups, rows + inputs, columns + outputs)
+        return replace(self, shape=shape, compute=compute)
+
     def without_bias(self):
         """The same map without its bias."""
         return replace(self, is_biased=False, compute=lambda: (self.kernel, np.zeros(self.outputs)))

@@ -8,6 +8,7 @@ from keras_nladv.engines.setting import setting
 from keras_nladv.merging.candidates import Candidate
 from keras_nladv.merging.collapse_plan import CollapsePlan
 from keras_nladv.merging.costs import Stopwatch, compared, macs
+from keras_nladv.merging.forms import available
 from keras_nladv.merging.verification import runs
 
 # What is merged has to be faster by this factor, so that noise does not decide.
@@ -65,6 +66,7 @@ class Planner:
     def plan(self):
         """Has the surgeon merge what pays. Returns a `CollapsePlan`."""
         fingerprint = self._surgeon.fingerprint()
+        self._surgeon.prefer_for(self._setting.get("engine"))
         # What is merged is compared with layers that are written as is fastest.
         while (self._cost == "time" and self._does(merges=False)) or self._does(merges=True):
             pass
@@ -225,7 +227,12 @@ def _worth_timing(forms):
         for step in (form.before[-1], form.after[-1])
         if getattr(step, "form", "") in GOOD_FORMS
     }
-    return [form for form in forms if form.place not in well or form.after[-1].form in GOOD_FORMS]
+    return [
+        form
+        for form in forms
+        if form.place not in well
+        or form.after[-1].form in (*GOOD_FORMS, available(form.after[-1])[0])
+    ]
 
 
 def _saves_much(rows):

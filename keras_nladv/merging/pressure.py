@@ -84,6 +84,7 @@ def pressure_weights(
             "layers of the activations of a model."
         )
     surgeon = Surgeon(model, is_nonlinear=True)
+    surgeon.prefer_for(engine if by == "time" else None)
     stopwatch = Stopwatch(find_engine(engine), threads)
     units = {name: slopes_of(layer).size for name, layer in layers.items()}
     parts, reasons = [], {}

@@ -1,11 +1,14 @@
 import hashlib
+from dataclasses import replace
 
 import keras
 
+from keras_nladv.engines.registry import liked_multiple
 from keras_nladv.layers.sparse_prelu import SparsePReLU
 from keras_nladv.merging import own
 from keras_nladv.merging.candidates import Finder, written
 from keras_nladv.merging.flattener import Flattener
+from keras_nladv.merging.forms import IN_ENGINES, available
 from keras_nladv.merging.reader import read_steps
 from keras_nladv.merging.steps import ActivationStep, MapStep
 from keras_nladv.merging.writer import Writer
@@ -31,6 +34,7 @@ class Surgeon:
         self._flat = flattener.copy(model)
         flattener.transfer_weights()
         self._originals = flattener.originals()
+        self._multiple = 1
         if is_nonlinear:
             for layer in self._flat.layers:
                 if isinstance(layer, (SparsePReLU, keras.layers.PReLU)):
@@ -51,13 +55,32 @@ class Surgeon:
             digest.update(repr(parts).encode())
         return digest.hexdigest()
 
+    def prefer_for(self, engine):
+        """Has things written in the way that an engine runs fastest, as a rule.
+
+        Partly linear activations in one of their forms: that is what others are compared with. Not
+        all are, in large networks for want of time, and in small ones because it could not be told.
+        And convolutions with as many channels as it likes.
+
+        Args:
+            engine: Name of the engine, or `None`.
+        """
+        self._multiple = liked_multiple(engine)
+        if engine not in (None, "keras"):
+            self.steps = [
+                replace(step, form=min(available(step), key=IN_ENGINES.index))
+                if isinstance(step, ActivationStep) and step.slopes.any()
+                else step
+                for step in self.steps
+            ]
+
     def original(self, step):
         """The `id` of the model's layer or operation that a step was read from, or `None`."""
         return step.node and self._originals.get(id(step.node.operation))
 
     def finder(self):
         """The `Finder` of the steps as they are now."""
-        return Finder(self.steps, self._ends)
+        return Finder(self.steps, self._ends, self._multiple)
 
     def candidates(self):
         """Lists what could be merged now, or written as another layer."""

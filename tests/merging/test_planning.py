@@ -205,3 +205,23 @@ def test_what_the_engine_cannot_run_is_not_taken(priced, monkeypatch, anywhere, 
     assert any(reason in each and "too many" in each for each in reasons)
     assert not any("layers" in each for each in reasons)
     assert collapse(model, plan).count_params()
+
+
+@pytest.mark.parametrize("function", ["relu6", "sigmoid"])
+def test_channels_come_in_blocks_that_the_engine_likes(priced, monkeypatch, function):
+    inputs = keras.Input((6, 6, 4))
+    x = layers.Conv2D(30, 1, bias_initializer="normal")(inputs)
+    first, second = (SparsePReLU(activation=function, name=name) for name in ("first", "second"))
+    x = layers.DepthwiseConv2D(3, depth_multiplier=2, bias_initializer="normal")(first(x))
+    model = keras.Model(inputs, layers.Conv2D(4, 1)(second(x)))
+    # 12 of the 30 are linear on both sides, and 3 on one.
+    first.alpha.assign(np.arange(30) < 15)
+    second.alpha.assign(np.arange(60) < 24)
+    priced(Conv2D=0.1, DepthwiseConv2D=0.1, Maximum=2, Minimum=2, Where=2, Rescaling=2)
+    # What would be all channels again stays as it is.
+    for multiple, channels in ((1, 18), (8, 24), (16, 18)):
+        monkeypatch.setattr(Priced, "multiple", multiple)
+        # It compares what comes out with what was given.
+        collapsed = collapse(model, engine="priced")
+        (depthwise,) = (x for x in collapsed.layers if isinstance(x, layers.DepthwiseConv2D))
+        assert depthwise.input.shape[-1] == channels
