@@ -352,7 +352,7 @@ def _branch(run, activations, channels, multiple, is_linear=False):
     parts = _parts([step.map for step in run], channels)
     if not is_linear:
         parts[-1] = parts[-1].without_bias()
-    zeros = -channels.sum() % multiple if _takes_zeros(run) else 0
+    zeros = int(-channels.sum() % multiple) if _takes_zeros(run) else 0
     if channels.sum() + zeros >= len(channels):
         zeros = 0
     steps = []

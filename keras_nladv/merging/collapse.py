@@ -6,7 +6,7 @@ import keras
 from keras_nladv.copying.model_class import PREDICTION, warn_of_lost_methods
 from keras_nladv.merging.arguments import checked, examples, run_once
 from keras_nladv.merging.collapse_plan import CollapsePlan
-from keras_nladv.merging.planner import Planner
+from keras_nladv.merging.planner import AS_GIVEN, Planner
 from keras_nladv.merging.surgeon import Surgeon
 from keras_nladv.merging.verification import verify
 
@@ -150,6 +150,9 @@ def _carry_out(surgeon, plan, engine):
         )
     surgeon.prefer_for(timed_in)
     for names in plan.taken:
+        if names == [AS_GIVEN]:
+            surgeon.undo()
+            continue
         by_name = {each.name: each for each in (*surgeon.candidates(), *surgeon.forms())}
         unknown = [name for name in names if name not in by_name]
         if unknown:

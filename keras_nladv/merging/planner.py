@@ -19,6 +19,8 @@ REWRITTEN, REFORMED = 0.9, 0.95
 TELLING = {REWRITTEN: 1e6, REFORMED: 1e5}
 # Seconds of planning after which no more is timed, but what saves much is still merged.
 PATIENCE = 150.0
+# The name of what undoes everything, in a plan.
+AS_GIVEN = "all of it, as given"
 # Where an activation can be written in one of these forms, others are not worth timing.
 GOOD_FORMS = ("maximum", "clip", "prelu")
 # What takes more times the multiplications than this is not timed.
@@ -70,7 +72,52 @@ class Planner:
         # What is merged is compared with layers that are written as is fastest.
         while (self._cost == "time" and self._does(merges=False)) or self._does(merges=True):
             pass
+        if self._cost == "time":
+            self._undoes()
+        # Of some rounds there is nothing to say.
+        numbers = dict.fromkeys(row["round"] for row in self._rows)
+        numbers = dict(zip(numbers, range(1, len(numbers) + 1)))
+        for row in self._rows:
+            row["round"] = numbers[row["round"]]
         return CollapsePlan(self._rows, fingerprint, self._cost, self._setting)
+
+    def _undoes(self):
+        """Has everything undone if that is faster for certain: what is folded at once into
+        the layers beside it, too."""
+        steps, whole = self._surgeon.steps, self._timed()
+        self._surgeon.undo()
+        try:
+            given = self._network(self._inputs)
+        except Exception:
+            # An engine need not take what was given: then there is nothing to go back to.
+            self._surgeon.steps = steps
+            return
+        found = compared([whole, given], self._inputs, WORTHWHILE)
+        if found.high < WORTHWHILE:
+            row = {
+                "round": self._round + 1,
+                "name": AS_GIVEN,
+                **dict.fromkeys(("macs_before", "macs_after")),
+                "ms_before": found.before,
+                "ms_after": found.after,
+                "outcome": "taken",
+                "reason": "",
+            }
+            self._rows.append(row)
+        else:
+            self._surgeon.steps = steps
+
+    def _timed(self):
+        """The network as it was when it was last taken, in the engine."""
+        if self._whole is None:
+            self._inputs, self._whole = next(
+                runs(
+                    self._model,
+                    self._network,
+                    *(self._size, self._batch_size, self._example_inputs),
+                )
+            )
+        return self._whole
 
     def _does(self, merges):
         """Has that done which pays now. Returns whether to look for more.
@@ -165,14 +212,8 @@ class Planner:
             Whether they are, and why not.
         """
         steps = self._surgeon.steps
-        if self._cost == "time" and self._whole is None:
-            self._inputs, self._whole = next(
-                runs(
-                    self._model,
-                    self._network,
-                    *(self._size, self._batch_size, self._example_inputs),
-                )
-            )
+        if self._cost == "time":
+            self._timed()
         self._surgeon.carry_out(list(rows))
         if self._cost == "time":
             try:

@@ -41,6 +41,7 @@ class Surgeon:
                     for weight in layer.weights:
                         weight.assign(keras.ops.zeros_like(weight))
         self.steps, self.shapes, self._ends = read_steps(self._flat)
+        self._given = self.steps
         self._fold()
 
     def fingerprint(self):
@@ -67,12 +68,11 @@ class Surgeon:
         """
         self._multiple = liked_multiple(engine)
         if engine not in (None, "keras"):
-            self.steps = [
-                replace(step, form=min(available(step), key=IN_ENGINES.index))
-                if isinstance(step, ActivationStep) and step.slopes.any()
-                else step
-                for step in self.steps
-            ]
+            self.steps, self._given = map(_in_liked_forms, (self.steps, self._given))
+
+    def undo(self):
+        """Takes the steps back to what the model was read as, with nothing folded or merged."""
+        self.steps = self._given
 
     def original(self, step):
         """The `id` of the model's layer or operation that a step was read from, or `None`."""
@@ -121,3 +121,12 @@ class Surgeon:
         self.steps = [*head, *after, *tail]
         for step in after:
             self.shapes[step.outputs[0]] = step.shape(self.shapes[step.inputs[0]])
+
+
+def _in_liked_forms(steps):
+    return [
+        replace(step, form=min(available(step), key=IN_ENGINES.index))
+        if isinstance(step, ActivationStep) and step.slopes.any()
+        else step
+        for step in steps
+    ]

@@ -225,3 +225,26 @@ def test_channels_come_in_blocks_that_the_engine_likes(priced, monkeypatch, func
         collapsed = collapse(model, engine="priced")
         (depthwise,) = (x for x in collapsed.layers if isinstance(x, layers.DepthwiseConv2D))
         assert depthwise.input.shape[-1] == channels
+
+
+def test_what_was_given_is_a_candidate(priced, monkeypatch, tmp_path):
+    """An engine may like normalization where it was; and what is done at once is not asked for."""
+    inputs = keras.Input((6, 6, 4))
+    x = layers.BatchNormalization(name="norm")(layers.Conv2D(8, 3, name="conv")(inputs))
+    model = keras.Model(inputs, layers.ReLU()(x))
+    assert not collapse_plan(model, engine="priced", verbose=False).rows
+    convert = Priced.convert
+
+    def convert_slowly(self, model):
+        convert(self, model)
+        if not any(isinstance(x, layers.BatchNormalization) for x in model.layers):
+            self.seconds += 1e-3
+
+    monkeypatch.setattr(Priced, "convert", convert_slowly)
+    priced(Conv2D=1.0)
+    plan = collapse_plan(model, engine="priced", verbose=False)
+    assert outcomes(plan) == {"all of it, as given": "taken"}
+    plan.save(tmp_path / "plan.json")
+    plan = CollapsePlan.load(tmp_path / "plan.json")
+    for collapsed in (collapse(model, plan), collapse(model, engine="priced")):
+        assert [layer.name for layer in collapsed.layers][1:3] == ["conv", "norm"]
