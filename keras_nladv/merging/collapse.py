@@ -20,6 +20,7 @@ def collapse_plan(
     threads: int = 1,
     size: int = 32,
     example_inputs: Any = None,
+    for_int8: bool = False,
     verbose: bool = True,
 ) -> CollapsePlan:
     """Finds out what can be merged in a model, exactly, and what of it pays.
@@ -39,6 +40,9 @@ def collapse_plan(
         example_inputs: A batch that the model takes, in the structure of its inputs, to be timed
             on and for unknown sizes to be taken from. Default: random numbers; give it where the
             model does not take those.
+        for_int8: Whether weights will be quantized to int8. Then layers are kept apart whose merged
+            kernel would lose more of its numbers in that than theirs do; the plan says so. A
+            shortcut in a kernel may do that: ones among small numbers.
         verbose: Whether to print the plan.
 
     Returns:
@@ -50,7 +54,7 @@ def collapse_plan(
     batch_size, threads, size = checked(model, engine, cost, batch_size, threads, size)
     example_inputs, size = examples(model, example_inputs, size)
     run_once(model, size, example_inputs)
-    setting = engine, batch_size, threads, size, example_inputs
+    setting = engine, batch_size, threads, size, example_inputs, for_int8
     plan = Planner(model, Surgeon(model), cost, *setting).plan()
     if verbose:
         print(plan)
@@ -67,6 +71,7 @@ def collapse(
     threads: int = 1,
     size: int = 32,
     example_inputs: Any = None,
+    for_int8: bool = False,
     tolerance: float | None = None,
 ) -> keras.Model:
     """Merges away what is linear in a model. What is left is a plain Keras model, and faster.
@@ -93,6 +98,7 @@ def collapse(
         size: What unknown sizes are taken for, in costs and in the comparison.
         example_inputs: A batch that the model takes, to be compared on; see `collapse_plan`.
             Default: random numbers, of several sizes if sizes are free.
+        for_int8: See `collapse_plan`; not used with `plan`.
         tolerance: The largest difference of outputs that is accepted, relative to the largest
             output. Default: 1e-4 in float32, 1e-9 in float64, 2e-2 if a layer computes in half
             precision.
@@ -124,7 +130,7 @@ def collapse(
     run_once(model, size, example_inputs)
     surgeon = Surgeon(model)
     if plan is None:
-        setting = engine or "keras", batch_size, threads, size, example_inputs
+        setting = engine or "keras", batch_size, threads, size, example_inputs, for_int8
         Planner(model, surgeon, cost, *setting).plan()
     else:
         _carry_out(surgeon, plan, engine)

@@ -72,6 +72,15 @@ class LinearMap:
         """Array of shape (output channels,)."""
         return self._arrays[1]
 
+    @cached_property
+    def lost_in_int8(self):
+        """The part of the kernel's norm that is lost in int8, with a scale for each output."""
+        kernel = (self.without_one()[0] if self.takes_one else self).kernel
+        most = np.abs(kernel).max(axis=(*range(self.rank), -2), keepdims=True)
+        scale = np.where(most > 0, most, 1.0) / 127
+        lost = np.round(kernel / scale) * scale - kernel
+        return float(np.linalg.norm(lost) / (np.linalg.norm(kernel) or 1.0))
+
     @property
     def rank(self):
         """Number of spatial axes."""

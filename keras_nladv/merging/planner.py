@@ -9,6 +9,7 @@ from keras_nladv.merging.candidates import Candidate
 from keras_nladv.merging.collapse_plan import CollapsePlan
 from keras_nladv.merging.costs import Stopwatch, compared, macs
 from keras_nladv.merging.forms import available
+from keras_nladv.merging.steps import MapStep
 from keras_nladv.merging.verification import runs
 
 # What is merged has to be faster by this factor, so that noise does not decide.
@@ -19,6 +20,8 @@ REWRITTEN, REFORMED = 0.9, 0.95
 TELLING = {REWRITTEN: 1e6, REFORMED: 1e5}
 # Seconds of planning after which no more is timed, but what saves much is still merged.
 PATIENCE = 150.0
+# What a merged kernel may lose in int8, as a multiple of what those lose that it is made of.
+LOST = 1.5
 # The name of what undoes everything, in a plan.
 AS_GIVEN = "all of it, as given"
 # Where an activation can be written in one of these forms, others are not worth timing.
@@ -42,10 +45,20 @@ class Planner:
         threads: Number of threads.
         size: What unknown sizes are taken for.
         example_inputs: A batch for the model, or `None`.
+        for_int8: Whether merges are refused whose kernels lose too much in int8.
     """
 
     def __init__(
-        self, model, surgeon, cost, engine, batch_size, threads, size, example_inputs=None
+        self,
+        model,
+        surgeon,
+        cost,
+        engine,
+        batch_size,
+        threads,
+        size,
+        example_inputs=None,
+        for_int8=False,
     ):
         self._model = model
         self._surgeon = surgeon
@@ -55,6 +68,7 @@ class Planner:
         self._setting = setting(engine, threads, batch_size) if cost == "time" else {}
         self._stopwatch = Stopwatch(find_engine(engine), threads)
         self._example_inputs = example_inputs
+        self._for_int8 = for_int8
         self._rows: list[dict[str, Any]] = []
         self._round = 0
         self._began = time.perf_counter()
@@ -161,6 +175,18 @@ class Planner:
         }
         if candidate.reason or candidate.name in self._barred:
             return row, None
+        if self._for_int8 and not candidate.rewrites:
+            before, after = (
+                [step.map.lost_in_int8 for step in steps if isinstance(step, MapStep)]
+                for steps in (candidate.before, candidate.after)
+            )
+            # Of kernels in a row, what they lose adds up like noise.
+            together = sum(each**2 for each in before) ** 0.5
+            if max(after, default=0.0) > LOST * together:
+                row["reason"] = (
+                    f"in int8 a kernel loses {max(after):.1%}, those before {together:.1%} together"
+                )
+                return row, None
         shape = self._surgeon.shapes[candidate.entry]
         shape = (self._batch_size, *(self._size if n is None else n for n in shape[1:]))
         both = candidate.before, candidate.after
