@@ -10,6 +10,8 @@ from keras_nladv.merging.writer import Writer
 # Rounds of timing, of which the median counts: at least, at most, and seconds after which the least
 # is enough.
 LEAST, MOST, ENOUGH = 7, 45, 3.0
+# Networks that are kept, so that they need not be converted again.
+KEPT = 32
 
 
 def macs(steps, shape):
@@ -56,6 +58,8 @@ class Stopwatch:
         self._engine = engine
         self._threads = threads
         self._known = {}
+        # What candidates are compared with is the same for several.
+        self._made = {}
 
     def compared(self, before, after, shape, threshold, patient=False):
         """Times two lists of steps from the same input, by turns.
@@ -109,10 +113,16 @@ class Stopwatch:
 
     def _networks(self, lists, shape):
         """Lists of steps from the same input, as the engine runs them."""
-        return [
-            self.network(Writer().segment(steps, lists[0][0].inputs[0], shape), shape[0], None)
-            for steps in lists
-        ]
+        networks = []
+        for steps in lists:
+            key = (shape, *(step.signature for step in steps))
+            if key not in self._made:
+                while len(self._made) >= KEPT:
+                    del self._made[next(iter(self._made))]
+                model = Writer().segment(steps, steps[0].inputs[0], shape)
+                self._made[key] = self.network(model, shape[0], None)
+            networks.append(self._made[key])
+        return networks
 
     def network(self, model, batch_size, size):
         """A model as the engine runs it."""

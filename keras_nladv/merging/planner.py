@@ -214,6 +214,7 @@ class Planner:
                 # Converters and engines have errors of their own. What is right in Keras need not
                 # be something that they can run.
                 row["reason"] = f"the engine cannot run it: {_first_line(error)}"
+                self._barred.add(candidate.name)
                 return row, None
             row["ms_before"], row["ms_after"] = found.before, found.after
             gain = found.before - found.after
