@@ -86,6 +86,8 @@ def read_rows(path):
     """The rows of a file by their keys. The last line may be cut off: a run was killed."""
     rows = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        if not line:
+            continue
         try:
             row = json.loads(line)
             rows[tuple(row[key] for key in KEYS)] = row
@@ -160,9 +162,9 @@ def main(options):
         except Exception as error:
             # The others do not depend on it.
             row["error"] = f"{type(error).__name__}: {error}"[:500]
-        rows[key] = row
         with options.rows.open("a", encoding="utf-8") as file:
-            print(json.dumps(row), file=file)
+            # What was killed while it wrote has left a line without an end.
+            print(f"\n{json.dumps(row)}", end="", file=file)
         print(
             f"{number}/{len(wanted)}, {time.perf_counter() - began:.0f} s: "
             f"{row['network']} in {row['engine']}, batches of {row['batch_size']}, "
@@ -170,6 +172,8 @@ def main(options):
             f"planned in {row.get('planning_seconds', 0):.0f} s",
             flush=True,
         )
+    # Another process may have added to it.
+    rows = read_rows(options.rows)
     if rows:
         print(f"\n{common.setting()}\n\n{table(list(rows.values()))}")
 
