@@ -31,7 +31,7 @@ def pressed(digits):
     x = layers.Conv2D(96, 1, activation="relu")(x)
     x = layers.DepthwiseConv2D(3, padding="same", activation="relu", name="depthwise")(x)
     x = layers.Add(name="sum")([layers.Conv2D(16, 1, name="project")(x), shortcut])
-    x = layers.Dense(512, activation="gelu")(layers.Flatten()(x))
+    x = layers.Dense(512, activation="gelu", name="wide")(layers.Flatten()(x))
     x = layers.Dense(64, name="features")(x)
     model = sparsify(
         keras.Model(inputs, layers.Dense(10, name="scores")(x)), share_around_depthwise=True
@@ -68,7 +68,7 @@ def test_quantized_by_keras(digits, pressed):
         warnings.simplefilter("ignore")
         collapsed.quantize("int8")
     names = [x.name for x in collapsed.layers if getattr(x, "quantization_mode", None) == "int8"]
-    assert names == ["dense", "features", "features_direct", "scores"]
+    assert names == ["wide", "features", "features_direct", "scores"]
     # Half a point is 1.8 of the images.
     assert accuracy(outputs(collapsed, images), labels) >= accuracy(before, labels) - 0.005
 
