@@ -143,15 +143,15 @@ class Finder:
             if len(run) > 1 and not all(each is None or each.linear.all() for each in between):
                 straight = _straight(run, between)
                 if straight is not None and not isinstance(straight, str):
-                    rows = [
+                    linear, rest = (
                         _branch(run, between, channels, self._multiple, is_linear)
                         for channels, is_linear in ((straight, True), (~straight, False))
-                    ]
+                    )
                     yield Candidate(
                         f"{' + '.join(step.name for step in run)} in two",
                         (number, first, last),
                         _in_order(run, between),
-                        _side_by_side(run[0].inputs[0], *rows, run[-1]),
+                        _side_by_side(run[0].inputs[0], linear, rest, run[-1]),
                         rewrites=True,
                     )
 

@@ -7,6 +7,7 @@ import numpy as np
 from keras_nladv.engines.registry import find_engine
 from keras_nladv.engines.setting import setting
 from keras_nladv.merging.arguments import checked, examples, run_once
+from keras_nladv.merging.candidates import Candidate
 from keras_nladv.merging.costs import Stopwatch, macs
 from keras_nladv.merging.part import Part, slopes_of
 from keras_nladv.merging.pressure_weights import PressureWeights
@@ -159,19 +160,20 @@ def _variants(surgeon, layers, units):
         if not mine or None in mine or not done.isdisjoint(map(id, activations)):
             continue
         channels = run[0].map.outputs
-        candidates, reason = {}, ""
+        candidates: dict[float, Candidate] = {}
+        reason = ""
         for share in SHARES:
             linear = _spread(channels, share)
             tried = [
                 step and replace(step, slopes=np.repeat(linear, len(step.slopes) // channels))
                 for step in between
             ]
-            # With the shortcut, if there is one.
-            *_, found = None, *finder.merged(run, tried, (number, *ends))
-            reason = found.reason if found else ""
-            if found is None or reason:
+            found = list(finder.merged(run, tried, (number, *ends)))
+            if not found or found[-1].reason:
+                reason = found[-1].reason if found else ""
                 break
-            candidates[share] = found
+            # With the shortcut, if there is one.
+            candidates[share] = found[-1]
         # One slope for all channels can be linear as a whole only.
         if all(units[name] == 1 for name in mine):
             candidates = {1.0: candidates[1.0]} if 1.0 in candidates else {}
