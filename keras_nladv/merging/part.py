@@ -1,5 +1,6 @@
 from dataclasses import dataclass
 
+import keras
 import numpy as np
 
 from keras_nladv.layers.sparse_prelu import SparsePReLU
@@ -37,5 +38,6 @@ class Part:
 
 def slopes_of(layer):
     """The slopes of a `SparsePReLU` or `PReLU` in a row."""
-    slopes = layer.slopes if isinstance(layer, SparsePReLU) else np.asarray(layer.alpha)
-    return slopes.ravel()
+    if isinstance(layer, SparsePReLU):
+        return layer.slopes.ravel()
+    return keras.ops.convert_to_numpy(layer.alpha).ravel()

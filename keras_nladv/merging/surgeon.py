@@ -38,8 +38,8 @@ class Surgeon:
         if is_nonlinear:
             for layer in self._flat.layers:
                 if isinstance(layer, (SparsePReLU, keras.layers.PReLU)):
-                    for weight in layer.weights:
-                        weight.assign(keras.ops.zeros_like(weight))
+                    for slopes in (layer.alpha, getattr(layer, "side", layer.alpha)):
+                        slopes.assign(keras.ops.zeros_like(slopes))
         self.steps, self.shapes, self._ends = read_steps(self._flat)
         self._given = self.steps
         self._fold()
