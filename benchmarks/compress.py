@@ -27,12 +27,14 @@ COLUMNS = {
 
 picture, *paths = sys.argv[1:]
 runs = [json.loads((Path(path) / "summary.json").read_text(encoding="utf-8")) for path in paths]
-settings = {(run["dataset"], run["backend"], run["model"], run["budget_kind"]) for run in runs}
+kinds = ("dataset", "backend", "model", "budget_kind", "engine")
+settings = {tuple(run[key] for key in kinds) for run in runs}
 if len(settings) != 1 or len({run["seed"] for run in runs}) < len(runs):
     sys.exit("The runs must differ in their seeds and in nothing else.")
-[(dataset, backend, model, kind)] = settings
+[(dataset, backend, model, kind, engine)] = settings
 seeds = ", ".join(str(run["seed"]) for run in runs)
-title = f"{model} on {dataset}, {backend}; budgets of {kind.replace('_', ' ')}; seeds {seeds}"
+title = f"{model} on {dataset}, {backend}, in {engine}; seeds {seeds}"
+title += f"; budgets of {kind.replace('_', ' ')}"
 print(f"{title}\n")
 print("| method | budget | " + " | ".join(name.replace("_", " ") for name in COLUMNS) + " |")
 print("| --- " * (len(COLUMNS) + 2) + "|")

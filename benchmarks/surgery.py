@@ -18,6 +18,7 @@ from collections import ChainMap
 
 import common
 import keras
+import networks
 import numpy as np
 
 import keras_nladv
@@ -30,59 +31,12 @@ layers = keras.layers
 rng = np.random.default_rng(0)
 
 
-def inverted_residual(channels, size=16):
-    inputs = keras.Input((size, size, channels))
-    x = inputs
-    for _ in range(2):
-        shortcut = x
-        for step in (
-            layers.Conv2D(6 * channels, 1, use_bias=False),
-            layers.BatchNormalization(),
-            layers.ReLU(),
-            layers.DepthwiseConv2D(3, padding="same", use_bias=False),
-            layers.BatchNormalization(),
-            layers.ReLU(),
-            layers.Conv2D(channels, 1, use_bias=False),
-            layers.BatchNormalization(),
-        ):
-            x = step(x)
-        x = layers.Add()([x, shortcut])
-    return keras.Model(inputs, x)
-
-
-def feed_forward(tokens=64):
-    inputs = keras.Input((tokens, 512))
-    x = layers.Dense(2048, activation="relu")(inputs)
-    return keras.Model(inputs, layers.Dense(512)(x))
-
-
-def linearized(model, share):
-    """A copy with this share of the units linear."""
-    sparse = keras_nladv.sparsify(model, share_around_depthwise=True, alpha_regularizer=None)
-    for layer in sparse.layers:
-        if isinstance(layer, keras_nladv.SparsePReLU):
-            linear = rng.permutation(layer.alpha.shape[0]) < round(share * layer.alpha.shape[0])
-            layer.alpha.assign(linear.astype("float32"))
-    return sparse
-
-
-def vision_transformer():
-    inputs = keras.Input((96, 96, 3))
-    x = layers.Reshape((36, 192))(layers.Conv2D(192, 16, strides=16)(inputs))
-    for _ in range(6):
-        y = layers.LayerNormalization()(x)
-        x = layers.Add()([x, layers.MultiHeadAttention(3, 64)(y, y)])
-        y = layers.Dense(768, activation="gelu")(layers.LayerNormalization()(x))
-        x = layers.Add()([x, layers.Dense(192)(y)])
-    return keras.Model(inputs, layers.Dense(10)(layers.GlobalAveragePooling1D()(x)))
-
-
 def network(name):
     if name == "ViT":
-        return vision_transformer()
+        return networks.vision_transformer()
     if name.startswith("ResNet-"):
-        return common.resnet(layers.ReLU, depth=int(name[7:]))
-    return getattr(keras.applications, name)(weights=None, input_shape=(96, 96, 3), classes=10)
+        return networks.resnet(int(name[7:]))
+    return networks.application(name)
 
 
 def padded(rank, size, taps, *widths):
@@ -94,10 +48,10 @@ def padded(rank, size, taps, *widths):
 
 all_cases = {
     "inverted": {
-        f"inverted residual {c}": (lambda c=c: inverted_residual(c), (0.5, 0.75, 0.9, 1.0))
+        f"inverted residual {c}": (lambda c=c: networks.inverted_residual(c), (0.5, 0.75, 0.9, 1.0))
         for c in (24, 48, 96)
     },
-    "ffn": {"feed-forward 512, 2048": (feed_forward, (0.5, 0.75, 0.9, 1.0))},
+    "ffn": {"feed-forward 512, 2048": (networks.feed_forward, (0.5, 0.75, 0.9, 1.0))},
     "networks": {
         name: (lambda name=name: network(name), (0.0, 0.5, 0.9, 1.0)) for name in NETWORKS
     },
@@ -125,7 +79,7 @@ for name, (build, shares) in cases.items():
     for share in shares:
         keras.utils.set_random_seed(0)
         model = build()
-        sparse = linearized(model, share)
+        sparse = networks.linearized(model, share, rng)
         began = time.perf_counter()
         plan = keras_nladv.collapse_plan(sparse, batch_size=batch_size, verbose=False)
         seconds = time.perf_counter() - began

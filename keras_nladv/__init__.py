@@ -16,6 +16,7 @@ from keras_nladv.layers import SparsePReLU as SparsePReLU
 from keras_nladv.merging import CollapsePlan as CollapsePlan
 from keras_nladv.merging import collapse as collapse
 from keras_nladv.merging import collapse_plan as collapse_plan
+from keras_nladv.merging import pressure_weights as pressure_weights
 from keras_nladv.pruning import prune as prune
 from keras_nladv.regularizers import NonlinearitySparsity as NonlinearitySparsity
 
@@ -33,6 +34,7 @@ __all__ = [
     "milliseconds",
     "nonlinearity_report",
     "path_length",
+    "pressure_weights",
     "prune",
     "register_engine",
     "register_path_rule",

@@ -10,8 +10,9 @@ number of epochs.
 The run directory holds config.json, results.csv, summary.json, report.txt, pareto.png, and the
 network that all started from as original.keras. For each method and budget it holds the network
 before it was collapsed, *-pressed.keras, what was merged in it, *-plan.json, and what came out,
-*-collapsed.keras: a plain Keras model, which needs nothing of this library. `--export` adds it in
-another format.
+*-collapsed.keras: a plain Keras model, which needs nothing of this library. `--engine` says where
+it will run: it is collapsed for that and timed there, and there is a file for that engine, too.
+`--export` adds it in another format.
 """
 
 import dataclasses
@@ -38,14 +39,24 @@ from common.images import load
 from common.networks import Network
 from pydantic import AfterValidator, Field
 
-METHODS = ("ours", "layer", "random", "entropy", "l1")
-# The packages that Keras exports with.
-EXPORTERS = {
-    ("onnx", "tensorflow"): ("tf2onnx",),
-    ("onnx", "torch"): ("onnx", "onnxscript"),
-    ("onnx", "jax"): ("jax2onnx",),
-    ("tf_saved_model", "tensorflow"): (),
-    ("tf_saved_model", "jax"): ("tensorflow",),
+METHODS = ("ours", "weighted", "layer", "random", "entropy", "l1")
+# The packages that Keras exports with, and those that engines need.
+PACKAGES = {
+    "export": {
+        ("onnx", "tensorflow"): ("tf2onnx",),
+        ("onnx", "torch"): ("onnx", "onnxscript"),
+        ("onnx", "jax"): ("jax2onnx",),
+        ("tf_saved_model", "tensorflow"): (),
+        ("tf_saved_model", "jax"): ("tensorflow",),
+    },
+    "engine": {
+        **{("keras", backend): () for backend in ("tensorflow", "jax", "torch")},
+        ("onnxruntime", "tensorflow"): ("onnxruntime", "tf2onnx"),
+        ("onnxruntime", "torch"): ("onnxruntime", "onnxscript"),
+        ("litert", "tensorflow"): ("ai_edge_litert",),
+        ("openvino", "tensorflow"): ("openvino",),
+        ("openvino", "torch"): ("openvino",),
+    },
 }
 
 
@@ -57,8 +68,9 @@ class Config(ImagesConfig):
     directory holds every option as it was used.
     """
 
-    # mobilenet: a small network of inverted residuals; resnet8, resnet20, or another depth 6n + 2;
-    # plain8, ...: the same without shortcuts.
+    # mobilenet: a small network of inverted residuals; vit: a small vision transformer; mixer: an
+    # MLP-Mixer; resnet8, resnet20, or another depth 6n + 2; plain8, ...: the same without
+    # shortcuts.
     model: Network = "mobilenet"
     # Factor of all numbers of channels. Default: 1; 0.25 for small data.
     width: Number = None
@@ -68,14 +80,17 @@ class Config(ImagesConfig):
     budgets: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], AfterValidator(once)] = (
         dataclasses.field(default_factory=lambda: [0.5, 0.25, 0.1])
     )
-    # What the budgets are shares of: the units that are nonlinear, the average path length, or the
-    # nonlinear operations for one image.
-    budget_kind: Literal["nonlinear_units", "path_length", "operations"] = "nonlinear_units"
-    # ours: channels, pressed by the power 0.5; layer: whole layers, pressed alike; random: channels
-    # made linear at random; entropy: whole layers made linear, first those whose units are nearly
-    # always on or nearly always off; l1: channels, pressed by the power 1; or all.
+    # What the budgets are shares of: the units that are nonlinear, the average path length, the
+    # nonlinear operations for one image, or the time in --engine, predicted from what linear units
+    # of each layer save.
+    budget_kind: Literal["nonlinear_units", "path_length", "operations", "time"] = "nonlinear_units"
+    # ours: channels, all pressed equally, by the power 0.5; weighted: the same, each layer pressed
+    # by how much a linear unit of it saves in --engine; layer: whole layers, pressed alike; random:
+    # channels made linear at random; entropy: whole layers made linear, first those whose units are
+    # nearly always on or nearly always off; l1: channels, pressed by the power 1; or all.
     methods: Annotated[
-        list[Literal["ours", "layer", "random", "entropy", "l1", "all"]], AfterValidator(once)
+        list[Literal["ours", "weighted", "layer", "random", "entropy", "l1", "all"]],
+        AfterValidator(once),
     ] = dataclasses.field(default_factory=lambda: ["ours", "random"])
     # Number of epochs that the original is trained. Default: 100; 20 for small data.
     epochs: Annotated[Count, Field(ge=1)] = None
@@ -91,7 +106,11 @@ class Config(ImagesConfig):
     # The highest learning rate. It falls to 0 on a cosine, in training and again in each
     # compression.
     learning_rate: Amount = 0.1
-    # What decides of a merge: measured time, or the number of multiplications.
+    # Where the networks will run: they are collapsed for it, timed in it with one thread, and
+    # written to its files. Batches have 32 images in Keras, on the backend, and one elsewhere.
+    engine: Literal["keras", "onnxruntime", "litert", "openvino"] = "keras"
+    # What decides of a merge, and of weights of the pressure: measured time, or the number of
+    # multiplications.
     cost: Literal["time", "macs"] = "time"
     # Another format for the collapsed networks.
     export: Annotated[
@@ -107,20 +126,22 @@ class Config(ImagesConfig):
             self.model_file = os.path.abspath(self.model_file)
 
     def require_packages(self):
-        if self.export is None:
-            return
-        packages = EXPORTERS.get((self.export, self.backend))
-        if packages is None:
-            raise RecipeError(
-                f"--export {self.export} is not possible with the backend {self.backend}; it is "
-                f"with {' or '.join(b for kind, b in EXPORTERS if kind == self.export)}."
-            )
-        missing = not_installed(*packages)
-        if missing:
-            raise RecipeError(
-                f"--export {self.export} with the backend {self.backend} needs "
-                f"{' and '.join(missing)}: `pip install {' '.join(missing)}`."
-            )
+        for option, known in PACKAGES.items():
+            value = getattr(self, option)
+            if value is None:
+                continue
+            packages = known.get((value, self.backend))
+            if packages is None:
+                raise RecipeError(
+                    f"--{option} {value} is not possible with the backend {self.backend}; it is "
+                    f"with {' or '.join(backend for kind, backend in known if kind == value)}."
+                )
+            missing = [name.replace("_", "-") for name in not_installed(*packages)]
+            if missing:
+                raise RecipeError(
+                    f"--{option} {value} with the backend {self.backend} needs "
+                    f"{' and '.join(missing)}: `pip install {' '.join(missing)}`."
+                )
 
 
 # ---- What to do. Nothing is written before all of it is known to be right.
@@ -172,11 +193,14 @@ from keras_nladv import (
     PathLengthCallback,
     collapse,
     collapse_plan,
+    engines,
     milliseconds,
     nonlinearity_report,
     path_length,
+    pressure_weights,
     sparsify,
 )
+from keras_nladv.merging import PressureWeights
 
 keras.utils.set_random_seed(config.seed)
 keras.config.set_dtype_policy(config.precision)
@@ -211,16 +235,36 @@ else:
     from_logits = not (outputs.min() >= 0 and np.allclose(outputs.sum(axis=1), 1, atol=1e-2))
 with plain_errors("--model-file" if config.model_file else "--model"):
     # Once more for each method: what is the same in all of them is how units are counted.
-    channels = nonlinearity_report(sparsify(original, share_around_depthwise=True))
+    sparse = sparsify(original, share_around_depthwise=True)
+    channels = nonlinearity_report(sparse)
+    if config.budget_kind == "time" or "weighted" in config.methods:
+        # Said before anything is trained.
+        pressure_weights(sparse, by="operations")
 before = nonlinearity_report(original)
 path_length_before = path_length(original)
 units = {row["name"]: row["units"] for row in channels.rows}
+
+# ---- Where it will run.
+
+in_keras = config.engine == "keras"
+batch = np.resize(x_test, (32 if in_keras else 1, *x_test.shape[1:]))
+Engine = {
+    "keras": engines.Keras,
+    "onnxruntime": engines.ONNXRuntime,
+    "litert": engines.LiteRT,
+    "openvino": engines.OpenVINO,
+}[config.engine]
+# What linear units save there, and the milliseconds of the original and of what it collapses to
+# with none: they are there once it is trained.
+weights, original_ms, collapsed_ms = None, None, None
 
 
 def measured(model):
     """What the budget counts in a network that is pressed, as a share of what the original has."""
     if config.budget_kind == "path_length":
         return path_length(model) / path_length_before
+    if config.budget_kind == "time":
+        return (collapsed_ms - weights.saved(model)) / original_ms
     report = nonlinearity_report(model)
     if config.budget_kind == "operations":
         return report.operations / before.operations
@@ -279,18 +323,25 @@ def train(model, epochs, callbacks, columns):
     )
 
 
-def accuracy(model):
-    outputs = model.predict(x_test, batch_size=even_batch_size(len(x_test)), verbose=0)
-    return float(np.mean(outputs.argmax(axis=1) == data.y_test))
+def accuracy(network):
+    """That of a function of a batch, on the images to test on."""
+    # Files for other engines are those of one size of batches.
+    size = even_batch_size(len(x_test)) if in_keras else len(batch)
+    outputs = [network(x_test[i : i + size]) for i in range(0, len(x_test), size)]
+    return float(np.mean(np.concatenate(outputs).argmax(axis=1) == data.y_test))
 
 
-def described(method, budget, model, collapsed):
-    """The row of the results for a network, without its time."""
+def described(name, method, budget, model, collapsed):
+    """The row of the results for a network, without its time. Writes its file for the engine."""
+    with plain_errors(f"--engine {config.engine}"):
+        network = Engine(collapsed, batch_size=None if in_keras else len(batch))
+    if not in_keras:
+        network.save(run.path / f"{name}{Engine.suffix}")
     return {
         "method": method,
         "budget": budget,
         "reached": 1.0 if method == "original" else measured(model),
-        "accuracy": accuracy(collapsed),
+        "accuracy": accuracy(network),
         "path_length": path_length(model),
         "nonlinear_operations": nonlinearity_report(collapsed).operations,
         "parameters": collapsed.count_params(),
@@ -301,7 +352,7 @@ def described(method, budget, model, collapsed):
 def merged(name, model):
     """Collapses a network, and saves it with its plan."""
     print(f"\n{name}: what is merged")
-    plan = collapse_plan(model, cost=config.cost)
+    plan = collapse_plan(model, engine=config.engine, cost=config.cost, batch_size=len(batch))
     collapsed = collapse(model, plan)
     run.save(f"{name}-pressed.keras", model.save)
     run.save(f"{name}-plan.json", plan.save)
@@ -327,11 +378,28 @@ else:
 rows = run.read_points("method", "budget")
 done = {(row["method"], row["budget"]) for row in rows}
 if not done:
-    rows.append(described("original", None, original, original))
+    rows.append(described("original", "original", None, original, original))
     # With no unit linear: the part that batch normalization has in what follows.
-    rows.append(described("original", 1.0, original, merged("original", original)))
+    collapsed = merged("original", original)
+    rows.append(described("original-collapsed", "original", 1.0, original, collapsed))
+    times = milliseconds([original, collapsed], config.engine, inputs=batch, seconds=3).rows
+    for row, timed in zip(rows, times):
+        row["ms"] = timed["ms"]
     run.write_json("points.json", rows)
+original_ms, collapsed_ms = rows[0]["ms"], rows[1]["ms"]
 
+if config.budget_kind == "time" or "weighted" in config.methods:
+    file = run.path / "pressure.json"
+    if not file.exists():
+        by = "operations" if config.cost == "macs" and config.budget_kind != "time" else "time"
+        with plain_errors("--budget-kind time" if by == "time" else "--methods weighted"):
+            sparse = sparsify(original, share_around_depthwise=True)
+            run.save(
+                file.name,
+                pressure_weights(sparse, config.engine, by=by, batch_size=len(batch)).save,
+            )
+    weights = PressureWeights.load(file)
+    print(f"\nwhat linear units save\n{weights}")
 
 # By granularity and power: compiled once, a training step serves all budgets.
 networks = {}
@@ -371,6 +439,7 @@ for number, (method, budget) in enumerate(wanted, start=1):
         end_epoch=config.press_epochs,
         stop_when=lambda model, budget=budget: measured(model) <= budget,
         check_every=1,  # Small data sets have few batches.
+        weights=weights if method == "weighted" else None,
     )
     train(
         model,
@@ -378,7 +447,7 @@ for number, (method, budget) in enumerate(wanted, start=1):
         [schedule, PathLengthCallback()],
         LINEARIZATION,
     )
-    rows.append(described(method, budget, model, merged(name, model)))
+    rows.append(described(f"{name}-collapsed", method, budget, model, merged(name, model)))
     run.write_json("points.json", rows)
 
 # ---- The results.
@@ -388,8 +457,7 @@ models = [keras.models.load_model(run.path / "original.keras", compile=False)]
 for row in rows[1:]:
     name = "original" if row["budget"] == 1.0 else f"{row['method']}-{row['budget']}"
     models.append(keras.models.load_model(run.path / f"{name}-collapsed.keras", compile=False))
-batch = np.resize(x_test, (32, *x_test.shape[1:]))
-timings = milliseconds(models, inputs=batch, seconds=3)
+timings = milliseconds(models, config.engine, inputs=batch, seconds=3)
 for row, timed in zip(rows, timings.rows, strict=True):
     row |= {key: timed[key] for key in ("ms", "times_as_fast")}
 for row in rows:
@@ -406,6 +474,7 @@ title = (
     f"{Path(config.model_file or config.model).name} on {Path(config.dataset).name}, "
     f"{config.backend}, seed {config.seed}"
 )
+where = f"{len(batch)} in {config.engine}"
 kind = config.budget_kind.replace("_", " ")
 table = [
     "method     budget  reached  accuracy  path length  nonlinear op.  parameters        MACs      "
@@ -423,8 +492,8 @@ for row in rows:
 report = (
     f"{title}, {seconds:.0f} s\n\n" + "\n".join(table) + "\n\n"
     f"Budgets are shares of the original's {kind}. Path lengths are those before networks are\n"
-    "collapsed; all else is of the collapsed network. Milliseconds are medians of a batch of 32,\n"
-    "all networks by turns. *: no other is both faster and better.\n\n"
+    "collapsed; all else is of the collapsed network. Milliseconds are medians of a batch of\n"
+    f"{where}, all networks by turns. *: no other is both faster and better.\n\n"
     f"Everything is in {run.path}\n"
 )
 for row in rows:
@@ -433,18 +502,24 @@ for row in rows:
             f"{row['method']} did not reach {row['budget']:.0%}: more --strength or "
             "--press-epochs may help.\n"
         )
+    if config.budget_kind == "time" and row["budget"] not in (None, 1.0):
+        report += (
+            f"{row['method']} at {row['budget']:.0%} of the time: {row['reached']:.1%} predicted, "
+            f"{1 / row['times_as_fast']:.1%} measured.\n"
+        )
 summary = {
     "rows": rows,
     "dataset": config.dataset,
     "backend": config.backend,
     "model": config.model_file or config.model,
     "budget_kind": config.budget_kind,
+    "engine": config.engine,
     "seed": config.seed,
     "seconds": seconds,
     "versions": versions(),
 }
 run.write_csv("results.csv", rows)
-run.save("pareto.png", plot_pareto(rows, title).savefig)
+run.save("pareto.png", plot_pareto(rows, title, where).savefig)
 run.write("report.txt", report)
 run.write_json("summary.json", summary)
 print(f"\n{report}")

@@ -1,11 +1,12 @@
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import keras
 
 from keras_nladv.arguments import integer, number
 from keras_nladv.freezing_watch import FreezingWatch
 from keras_nladv.graph import nonlinearity_report, path_length
+from keras_nladv.pressable import pressable
 from keras_nladv.regularizers import NonlinearitySparsity
 
 
@@ -43,10 +44,17 @@ class LinearizationSchedule(keras.callbacks.Callback):
         check_every: Integer, at least 1. The number of batches after which targets are looked for
             again. With 1 the pressure stops at once; with more, training waits less often for
             that, above all on JAX, where the model's state is handed over each time.
+        weights: `None`, or a dict from names of activation layers, or the layers themselves, to
+            finite floats of at least 0. The strength of a layer is multiplied with that: of layers
+            that are not in it with 1, of those with 0 nothing is pressed. Names are those in
+            `keras_nladv.nonlinearity_report`; without the models and layers around them, where
+            one layer alone has the name. `keras_nladv.pressure_weights` makes such a dict, which
+            presses where it pays.
 
     Raises:
         ValueError: If an argument is out of range; when training begins, if the model has no
-            `NonlinearitySparsity`, or has one on weights that are not slopes.
+            `NonlinearitySparsity`, or has one on weights that are not slopes, if `weights` names a
+            layer that is not pressed, or if layers of different weights share a regularizer.
 
     Example:
 
@@ -80,6 +88,7 @@ class LinearizationSchedule(keras.callbacks.Callback):
         stop_when: Callable[[keras.Model], bool] | None = None,
         end_epoch: int | None = None,
         check_every: int = 10,
+        weights: Mapping[str | keras.Layer, float] | None = None,
     ):
         super().__init__()
         self.strength = _number("strength", strength, math.inf)
@@ -98,10 +107,11 @@ class LinearizationSchedule(keras.callbacks.Callback):
         self.stop_when = stop_when
         self.end_epoch = None if end_epoch is None else integer("end_epoch", end_epoch, least=0)
         self.check_every = integer("check_every", check_every, least=1)
+        self.weights = _weights(weights)
         self._watch = FreezingWatch()
 
     def on_train_begin(self, logs=None):
-        self._regularizers = []
+        self._regularizers = {}
         self._reached = False
         self._watch.start(self.model)
 
@@ -132,7 +142,9 @@ class LinearizationSchedule(keras.callbacks.Callback):
     def _press(self, must_find=False):
         """Sets the strength of this epoch, if the regularizers are there."""
         model = self.model
-        self._regularizers = self._regularizers or _find_regularizers(model, must_find)
+        self._regularizers = self._regularizers or _find_regularizers(
+            model, self.weights, must_find
+        )
         if not self._regularizers:
             return
         self._reached = self._reached or self._at_target(model)
@@ -143,8 +155,8 @@ class LinearizationSchedule(keras.callbacks.Callback):
         self._set_strength(self._omega)
 
     def _set_strength(self, omega):
-        for regularizer in self._regularizers:
-            regularizer.strength = omega
+        for regularizer, weight in self._regularizers.items():
+            regularizer.strength = omega * weight
 
     def _at_target(self, model):
         if self.target_path_length is not None and path_length(model) <= self.target_path_length:
@@ -156,8 +168,8 @@ class LinearizationSchedule(keras.callbacks.Callback):
         return self.stop_when is not None and bool(self.stop_when(model))
 
 
-def _find_regularizers(model, must_find):
-    """Every `NonlinearitySparsity` of the model, once."""
+def _find_regularizers(model, weights, must_find):
+    """Every `NonlinearitySparsity` of the model, with its weight."""
     pressed: dict[NonlinearitySparsity, list[keras.Variable]] = {}
     for variable in model.trainable_variables:
         if isinstance(variable.regularizer, NonlinearitySparsity):
@@ -177,7 +189,49 @@ def _find_regularizers(model, must_find):
                 f"{', '.join(variable.path for variable in variables)}. Move it to the "
                 "`alpha_regularizer` of `SparsePReLU` or `keras.layers.PReLU` layers."
             )
-    return list(pressed)
+    return _weighted(model, pressed, weights)
+
+
+def _weighted(model, regularizers, weights):
+    """The weights of regularizers, by what the layers have that they press."""
+    if not weights or not regularizers:
+        return dict.fromkeys(regularizers, 1.0)
+    layers = pressable(model)
+    by_key = {**layers, **{id(layer): layer for layer in layers.values()}}
+    by_layer = {}
+    for key, weight in weights.items():
+        layer = by_key.get(key if isinstance(key, str) else id(key))
+        if layer is None or id(layer) in by_layer:
+            raise ValueError(
+                "`weights` must name layers that are pressed, or be by these layers, each once: "
+                f"{', '.join(map(repr, layers))} in model '{model.name}'. Received: {key!r}"
+            )
+        by_layer[id(layer)] = weight
+    found = {}
+    for regularizer in regularizers:
+        mine = {name: x for name, x in layers.items() if x.alpha_regularizer is regularizer}
+        given = {by_layer.get(id(layer), 1.0) for layer in mine.values()} or {1.0}
+        if len(given) > 1:
+            raise ValueError(
+                "`weights` must be the same for layers that share a regularizer. Received: "
+                f"{sorted(given)} for {', '.join(map(repr, mine))}. Give each its own "
+                "`NonlinearitySparsity(0.0)`."
+            )
+        (found[regularizer],) = given
+    return found
+
+
+def _weights(weights):
+    if weights is None:
+        return None
+    if not isinstance(weights, Mapping) or not all(
+        isinstance(key, (str, keras.Layer)) for key in weights
+    ):
+        raise ValueError(
+            "`weights` must be `None` or a dict from names of layers, or layers, to numbers. "
+            f"Received: weights={weights!r}"
+        )
+    return {key: _number(f"weights[{key!r}]", value, math.inf) for key, value in weights.items()}
 
 
 def _number(name, value, most):

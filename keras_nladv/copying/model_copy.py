@@ -141,6 +141,10 @@ class ModelCopy:
         self._copies[id(operation)] = copy, operation
         return copy
 
+    def originals(self):
+        """Dict from the `id`s of copies to those of what they are copies of."""
+        return {id(copy): id(original) for copy, original in self._copies.values()}
+
     def from_config(self, layer, changes=None, prefix=""):
         """Makes a layer or operation like another, with changes of its configuration."""
         return rebuilt(layer, self.unique_name(prefix + layer.name), changes)

@@ -41,6 +41,10 @@ class Engine:
         extra: The extra of this library that installs them, if there is one.
         suffix: How the names of its files end.
         others: How the names of files end that are written beside one.
+        tolerance: The largest difference from Keras that is taken for rounding, relative to the
+            largest output; by default that of what the layers compute in.
+        multiple: What `collapse` makes the numbers of channels of narrower convolutions multiples
+            of, by channels of zeros.
 
     Raises:
         ImportError: If a package is not installed.
@@ -53,6 +57,8 @@ class Engine:
     extra: ClassVar[str] = ""
     suffix: ClassVar[str] = ""
     others: ClassVar[tuple[str, ...]] = ()
+    multiple: ClassVar[int] = 1
+    tolerance: float | None = None
 
     def __init__(
         self,
@@ -187,7 +193,7 @@ class Engine:
                 shutil.move(Path(folder, name), path.with_suffix(suffix))
 
     def _verify(self, model, structure):
-        tolerance = IN_HALF if _computes_in_half(model) else TOLERANCE
+        tolerance = self.tolerance or (IN_HALF if _computes_in_half(model) else TOLERANCE)
         rng = np.random.default_rng(0)
         free = self.size is None and any(None in spec.shape[1:] for spec in self.inputs)
         sizes = (32, 40, 17) if free else (self.size,)

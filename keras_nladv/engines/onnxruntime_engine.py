@@ -21,6 +21,8 @@ class ONNXRuntime(Engine):
     }
     extra = "onnxruntime"
     suffix = ".onnx"
+    # Channels in blocks of 8 or 16, by the processor; convolutions with others are much slower.
+    multiple = 16
 
     def convert(self, model):
         import onnxruntime

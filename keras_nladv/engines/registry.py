@@ -57,3 +57,8 @@ def find_engine(name: str) -> type[Engine]:
         )
     _ENGINES[name].require()
     return _ENGINES[name]
+
+
+def liked_multiple(name: str | None) -> int:
+    """What an engine likes numbers of channels to be multiples of; 1 if it is not known here."""
+    return _ENGINES[name].multiple if name in _ENGINES else 1

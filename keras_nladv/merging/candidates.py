@@ -47,9 +47,11 @@ class Finder:
     Args:
         steps: List of steps in order.
         ends: List of the keys that are outputs of the model.
+        multiple: What the numbers of channels of narrower convolutions are to be multiples of.
     """
 
-    def __init__(self, steps, ends):
+    def __init__(self, steps, ends, multiple=1):
+        self._multiple = multiple
         self._steps = steps
         self._ends = ends
         self._consumers = defaultdict(list)
@@ -92,13 +94,13 @@ class Finder:
                         [replace(step, kind=kind, node=None)],
                         rewrites=True,
                     )
-        for number, run, between, ends in self._runs():
-            for candidate in self._merged(run, between, (number, *ends)):
+        for number, run, between, ends in self.runs():
+            for candidate in self.merged(run, between, (number, *ends)):
                 covered.update(map(id, between))
                 yield candidate
         for step in self._steps:
             if isinstance(step, ActivationStep) and step.linear.any() and id(step) not in covered:
-                yield Candidate(step.name, (-1, 0, 0), [step], reason=self._barrier(step))
+                yield Candidate(step.name, (-1, 0, 0), [step], reason=self.barrier(step))
 
     def forms(self):
         """Yields other ways to write activations of which some units are linear, and borders.
@@ -137,20 +139,23 @@ class Finder:
                     [replace(step, border="constant", node=None)],
                     rewrites=True,
                 )
-        for number, run, between, (first, last) in self._runs():
+        for number, run, between, (first, last) in self.runs():
             if len(run) > 1 and not all(each is None or each.linear.all() for each in between):
                 straight = _straight(run, between)
                 if straight is not None and not isinstance(straight, str):
-                    rows = _branch(run, between, straight, True), _branch(run, between, ~straight)
+                    linear, rest = (
+                        _branch(run, between, channels, self._multiple, is_linear)
+                        for channels, is_linear in ((straight, True), (~straight, False))
+                    )
                     yield Candidate(
                         f"{' + '.join(step.name for step in run)} in two",
                         (number, first, last),
                         _in_order(run, between),
-                        _side_by_side(run[0].inputs[0], *rows, run[-1]),
+                        _side_by_side(run[0].inputs[0], linear, rest, run[-1]),
                         rewrites=True,
                     )
 
-    def _runs(self):
+    def runs(self):
         """Yields all runs of maps in chains: the number of the chain, the maps, what is between
         them, and the places of the first and last."""
         for number, chain in enumerate(self._chains()):
@@ -159,11 +164,11 @@ class Finder:
                 first, last = ends
                 yield number, maps[first : last + 1], activations[first:last], ends
 
-    def _merged(self, run, between, place):
+    def merged(self, run, between, place):
         """Yields what a run of maps, with activations between them, could be merged to."""
         before = _in_order(run, between)
         name = " + ".join(step.name for step in run)
-        merged = merge(run, between)
+        merged = merge(run, between, self._multiple)
         if isinstance(merged, str):
             if len(run) == 2:
                 yield Candidate(name, place, before, reason=merged)
@@ -252,7 +257,7 @@ class Finder:
             total = total.plus(shortcut)
         return shortcuts, add, total
 
-    def _barrier(self, activation):
+    def barrier(self, activation):
         """Why the linear channels of an activation are not between two maps."""
         maker = self._makers.get(activation.inputs[0])
         if maker is None:
@@ -281,8 +286,13 @@ def _in_order(run, between):
     return [step for pair in zip(run, [*between, None]) for step in pair if step]
 
 
-def merge(run, activations):
+def merge(run, activations, multiple=1):
     """What the linear channels of a run of maps merge to.
+
+    Args:
+        run: List of `MapStep`s.
+        activations: List of what is between them, `None` for nothing.
+        multiple: See `Finder`.
 
     Returns:
         The `LinearMap` of the channels that are linear throughout, `None` if there are none, and
@@ -297,7 +307,9 @@ def merge(run, activations):
     if isinstance(straight, str):
         return straight
     direct = _composed(_parts([step.map for step in run], straight))
-    return direct if isinstance(direct, str) else (direct, _branch(run, activations, ~straight))
+    if isinstance(direct, str):
+        return direct
+    return direct, _branch(run, activations, ~straight, multiple)
 
 
 def _straight(run, activations):
@@ -327,26 +339,49 @@ def _straight(run, activations):
     return straight
 
 
-def _branch(run, activations, channels, is_linear=False):
+def _branch(run, activations, channels, multiple, is_linear=False):
     """The steps of some channels of a run of maps, without keys.
 
     Args:
         run: List of `MapStep`s.
         activations: List of what is between them, `None` for nothing.
         channels: Bool array by output channel of the first map.
+        multiple: What their number is to be a multiple of: channels of zeros come in addition.
         is_linear: Whether they are linear throughout. The bias of the last map goes with these.
     """
     parts = _parts([step.map for step in run], channels)
     if not is_linear:
         parts[-1] = parts[-1].without_bias()
+    zeros = int(-channels.sum() % multiple) if _takes_zeros(run) else 0
+    if channels.sum() + zeros >= len(channels):
+        zeros = 0
     steps = []
-    for step, part, activation in zip(run, parts, [*activations, None]):
+    for number, (step, part, activation) in enumerate(zip(run, parts, [*activations, None])):
+        if number == 0:
+            part = part.with_zeros(outputs=zeros)
+        elif number < len(run) - 1:
+            part = part.with_zeros(groups=zeros)
+            # A depthwise convolution may make several of each channel.
+            zeros *= part.shape[-1]
+        else:
+            part = part.with_zeros(inputs=zeros)
         name = f"{step.name}_linear" if is_linear else step.name
         steps.append(replace(step, name=name, map=part, node=None))
         if activation is not None and not is_linear:
             others = np.repeat(channels, len(activation.slopes) // len(channels))
-            steps.append(activation.restricted(others))
+            rest = activation.restricted(others)
+            steps.append(replace(rest, slopes=np.append(rest.slopes, np.zeros(zeros))))
     return steps
+
+
+def _takes_zeros(run):
+    """Whether a run of maps is of convolutions that channels of zeros can be added to."""
+    ends = run[0].map, run[-1].map
+    return (
+        any(step.kind == "conv" for step in run)
+        and all(each.groups == 1 for each in ends)
+        and not any(step.map.takes_one for step in run)
+    )
 
 
 def _splits_by_inputs(linear):

@@ -2,18 +2,13 @@ import warnings
 from typing import Any
 
 import keras
-import numpy as np
 
-from keras_nladv import private
-from keras_nladv.arguments import integer
 from keras_nladv.copying.model_class import PREDICTION, warn_of_lost_methods
-from keras_nladv.engines.registry import find_engine
-from keras_nladv.graph.require_graph import require_graph
-from keras_nladv.layers.sparse_prelu import SparsePReLU
+from keras_nladv.merging.arguments import checked, examples, run_once
 from keras_nladv.merging.collapse_plan import CollapsePlan
-from keras_nladv.merging.planner import Planner
+from keras_nladv.merging.planner import AS_GIVEN, Planner
 from keras_nladv.merging.surgeon import Surgeon
-from keras_nladv.merging.verification import runs, verify
+from keras_nladv.merging.verification import verify
 
 
 def collapse_plan(
@@ -25,6 +20,7 @@ def collapse_plan(
     threads: int = 1,
     size: int = 32,
     example_inputs: Any = None,
+    for_int8: bool = False,
     verbose: bool = True,
 ) -> CollapsePlan:
     """Finds out what can be merged in a model, exactly, and what of it pays.
@@ -44,6 +40,9 @@ def collapse_plan(
         example_inputs: A batch that the model takes, in the structure of its inputs, to be timed
             on and for unknown sizes to be taken from. Default: random numbers; give it where the
             model does not take those.
+        for_int8: Whether weights will be quantized to int8. Then layers are kept apart whose merged
+            kernel would lose more of its numbers in that than theirs do; the plan says so. A
+            shortcut in a kernel may do that: ones among small numbers.
         verbose: Whether to print the plan.
 
     Returns:
@@ -52,10 +51,10 @@ def collapse_plan(
     Raises:
         ValueError, ImportError: As `collapse` does.
     """
-    batch_size, threads, size = _checked(model, engine, cost, batch_size, threads, size)
-    example_inputs, size = _examples(model, example_inputs, size)
-    _run_once(model, size, example_inputs)
-    setting = engine, batch_size, threads, size, example_inputs
+    batch_size, threads, size = checked(model, engine, cost, batch_size, threads, size)
+    example_inputs, size = examples(model, example_inputs, size)
+    run_once(model, size, example_inputs)
+    setting = engine, batch_size, threads, size, example_inputs, for_int8
     plan = Planner(model, Surgeon(model), cost, *setting).plan()
     if verbose:
         print(plan)
@@ -72,6 +71,7 @@ def collapse(
     threads: int = 1,
     size: int = 32,
     example_inputs: Any = None,
+    for_int8: bool = False,
     tolerance: float | None = None,
 ) -> keras.Model:
     """Merges away what is linear in a model. What is left is a plain Keras model, and faster.
@@ -98,6 +98,7 @@ def collapse(
         size: What unknown sizes are taken for, in costs and in the comparison.
         example_inputs: A batch that the model takes, to be compared on; see `collapse_plan`.
             Default: random numbers, of several sizes if sizes are free.
+        for_int8: See `collapse_plan`; not used with `plan`.
         tolerance: The largest difference of outputs that is accepted, relative to the largest
             output. Default: 1e-4 in float32, 1e-9 in float64, 2e-2 if a layer computes in half
             precision.
@@ -124,12 +125,12 @@ def collapse(
     >>> [(type(layer).__name__, layer.output.shape) for layer in collapsed.layers[1:]]
     [('Dense', (None, 10))]
     """
-    batch_size, threads, size = _checked(model, engine or "keras", cost, batch_size, threads, size)
-    example_inputs, size = _examples(model, example_inputs, size)
-    _run_once(model, size, example_inputs)
+    batch_size, threads, size = checked(model, engine or "keras", cost, batch_size, threads, size)
+    example_inputs, size = examples(model, example_inputs, size)
+    run_once(model, size, example_inputs)
     surgeon = Surgeon(model)
     if plan is None:
-        setting = engine or "keras", batch_size, threads, size, example_inputs
+        setting = engine or "keras", batch_size, threads, size, example_inputs, for_int8
         Planner(model, surgeon, cost, *setting).plan()
     else:
         _carry_out(surgeon, plan, engine)
@@ -153,7 +154,11 @@ def _carry_out(surgeon, plan, engine):
             f"Make it anew with `collapse_plan(model, engine={engine!r})`.",
             stacklevel=3,
         )
+    surgeon.prefer_for(timed_in)
     for names in plan.taken:
+        if names == [AS_GIVEN]:
+            surgeon.undo()
+            continue
         by_name = {each.name: each for each in (*surgeon.candidates(), *surgeon.forms())}
         unknown = [name for name in names if name not in by_name]
         if unknown:
@@ -162,64 +167,3 @@ def _carry_out(surgeon, plan, engine):
                 f"{unknown[0]!r}. Make it anew with `collapse_plan(model)`."
             )
         surgeon.carry_out([by_name[name] for name in names])
-
-
-def _examples(model, example_inputs, size):
-    """The example inputs as arrays, if there are any, and what unknown sizes are."""
-    if example_inputs is None:
-        return None, size
-    structure, _ = private.structures(model)
-    try:
-        arrays = keras.tree.map_structure(
-            lambda tensor, x: _array(x, tensor.dtype), structure, example_inputs
-        )
-    except Exception as error:
-        raise ValueError(
-            f"`example_inputs` must be a batch that model '{model.name}' takes, in the structure "
-            f"of its inputs. Received: {_described(example_inputs)} for {_described(structure)}"
-        ) from error
-    pairs = list(zip(keras.tree.flatten(structure), keras.tree.flatten(arrays)))
-    if not all(x.ndim == len(tensor.shape) and len(x) for tensor, x in pairs):
-        raise ValueError(
-            f"`example_inputs` must have the axes of the inputs of model '{model.name}', and one "
-            f"sample at least. Received: {_described(arrays)} for {_described(structure)}"
-        )
-    unknown = (
-        n for tensor, x in pairs for known, n in zip(tensor.shape[1:], x.shape[1:]) if known is None
-    )
-    return arrays, next(unknown, size)
-
-
-def _run_once(model, size, example_inputs):
-    """Runs a model if slopes inside its layers are there only then."""
-    units = [layer for layer in private.sublayers(model) if isinstance(layer, SparsePReLU)]
-    if not all(layer.built for layer in units):
-        next(runs(model, model, size, 1, example_inputs))
-
-
-def _array(x, dtype):
-    x = keras.ops.convert_to_numpy(x) if keras.ops.is_tensor(x) else np.asarray(x)
-    return x if dtype in ("string", "bfloat16") else x.astype(dtype)
-
-
-def _described(inputs):
-    return keras.tree.map_structure(lambda x: f"{type(x).__name__}{np.shape(x)}", inputs)
-
-
-def _checked(model, engine, cost, batch_size, threads, size):
-    """Checks arguments. Returns the numbers as integers."""
-    require_graph(model)
-    find_engine(engine)
-    if cost not in ("time", "macs"):
-        raise ValueError(f'`cost` must be "time" or "macs". Received: cost={cost!r}')
-    if batch_size is None:
-        batch_size = 32 if engine == "keras" else 1
-    given = {"batch_size": batch_size, "threads": threads, "size": size}
-    checked = [integer(name, value, least=1) for name, value in given.items()]
-    for weight in model.weights:
-        if not np.isfinite(keras.ops.convert_to_numpy(weight).astype("float64")).all():
-            raise ValueError(
-                f"Weight '{weight.path}' of model '{model.name}' has values that are not finite. "
-                "A model like that cannot be collapsed; restore an earlier checkpoint."
-            )
-    return checked

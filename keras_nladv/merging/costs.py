@@ -10,6 +10,8 @@ from keras_nladv.merging.writer import Writer
 # Rounds of timing, of which the median counts: at least, at most, and seconds after which the least
 # is enough.
 LEAST, MOST, ENOUGH = 7, 45, 3.0
+# Networks that are kept, so that they need not be converted again.
+KEPT = 32
 
 
 def macs(steps, shape):
@@ -56,6 +58,8 @@ class Stopwatch:
         self._engine = engine
         self._threads = threads
         self._known = {}
+        # What candidates are compared with is the same for several.
+        self._made = {}
 
     def compared(self, before, after, shape, threshold, patient=False):
         """Times two lists of steps from the same input, by turns.
@@ -72,13 +76,53 @@ class Stopwatch:
         """
         key = (shape, *(tuple(step.signature for step in steps) for steps in (before, after)))
         if key not in self._known:
-            networks = [
-                self.network(Writer().segment(steps, before[0].inputs[0], shape), shape[0], None)
-                for steps in (before, after)
-            ]
+            networks = self._networks([before, after], shape)
             inputs = np.random.default_rng(0).normal(size=shape).astype("float32")
             self._known[key] = compared(networks, inputs, threshold, patient)
         return self._known[key]
+
+    def saved(self, lists, shape):
+        """Times several lists of steps from the same input, by turns.
+
+        Args:
+            lists: The lists of steps in order.
+            shape: Shape of the input with the batch size.
+
+        Returns:
+            List of milliseconds that each takes less than the first; medians within a round. Steps
+            of the same sizes are timed once. What the engine cannot run saves nothing.
+        """
+        key = (shape, *(tuple(step.signature for step in steps) for steps in lists))
+        if key not in self._known:
+            inputs = np.random.default_rng(0).normal(size=shape).astype("float32")
+            networks = self._networks(lists[:1], shape)
+            for steps in lists[1:]:
+                try:
+                    (network,) = self._networks([steps], shape)
+                    network(inputs)
+                except Exception:
+                    # Converters and engines have errors of their own.
+                    network = networks[0]
+                networks.append(network)
+            calls = [lambda network=network: network(inputs) for network in networks]
+            began, times = time.perf_counter(), np.empty((0, len(calls)))
+            while len(times) < MOST and time.perf_counter() - began < ENOUGH:
+                times = np.concatenate([times, rounds_by_turns(calls, LEAST)])
+            self._known[key] = (1e3 * np.median(times[:, :1] - times[:, 1:], axis=0)).tolist()
+        return self._known[key]
+
+    def _networks(self, lists, shape):
+        """Lists of steps from the same input, as the engine runs them."""
+        networks = []
+        for steps in lists:
+            key = (shape, *(step.signature for step in steps))
+            if key not in self._made:
+                while len(self._made) >= KEPT:
+                    del self._made[next(iter(self._made))]
+                model = Writer().segment(steps, steps[0].inputs[0], shape)
+                self._made[key] = self.network(model, shape[0], None)
+            networks.append(self._made[key])
+        return networks
 
     def network(self, model, batch_size, size):
         """A model as the engine runs it."""

@@ -72,6 +72,15 @@ class LinearMap:
         """Array of shape (output channels,)."""
         return self._arrays[1]
 
+    @cached_property
+    def lost_in_int8(self):
+        """The part of the kernel's norm that is lost in int8, with a scale for each output."""
+        kernel = (self.without_one()[0] if self.takes_one else self).kernel
+        most = np.abs(kernel).max(axis=(*range(self.rank), -2), keepdims=True)
+        scale = np.where(most > 0, most, 1.0) / 127
+        lost = np.round(kernel / scale) * scale - kernel
+        return float(np.linalg.norm(lost) / (np.linalg.norm(kernel) or 1.0))
+
     @property
     def rank(self):
         """Number of spatial axes."""
@@ -189,6 +198,25 @@ class LinearMap:
 
         first = places[0]
         shape = (*taps, len(places), int(inputs[first].sum()), int(outputs[first].sum()))
+        return replace(self, shape=shape, compute=compute)
+
+    def with_zeros(self, inputs=0, outputs=0, groups=0):
+        """The map with more channels, the last ones, that nothing comes from.
+
+        Args:
+            inputs: How many more each group takes.
+            outputs: How many more each group puts out.
+            groups: How many more groups.
+        """
+        *taps, own, rows, columns = self.shape
+        more = groups, inputs, outputs
+        around = [(0, 0)] * len(taps) + [(0, number) for number in more]
+
+        def compute():
+            bias = np.pad(self.bias.reshape(own, columns), [(0, groups), (0, outputs)])
+            return np.pad(self.kernel, around), bias.ravel()
+
+        shape = (*taps, own + groups, rows + inputs, columns + outputs)
         return replace(self, shape=shape, compute=compute)
 
     def without_bias(self):

@@ -8,6 +8,8 @@ from keras_nladv.engines.setting import setting
 from keras_nladv.merging.candidates import Candidate
 from keras_nladv.merging.collapse_plan import CollapsePlan
 from keras_nladv.merging.costs import Stopwatch, compared, macs
+from keras_nladv.merging.forms import available
+from keras_nladv.merging.steps import MapStep
 from keras_nladv.merging.verification import runs
 
 # What is merged has to be faster by this factor, so that noise does not decide.
@@ -18,6 +20,10 @@ REWRITTEN, REFORMED = 0.9, 0.95
 TELLING = {REWRITTEN: 1e6, REFORMED: 1e5}
 # Seconds of planning after which no more is timed, but what saves much is still merged.
 PATIENCE = 150.0
+# What a merged kernel may lose in int8, as a multiple of what those lose that it is made of.
+LOST = 1.5
+# The name of what undoes everything, in a plan.
+AS_GIVEN = "all of it, as given"
 # Where an activation can be written in one of these forms, others are not worth timing.
 GOOD_FORMS = ("maximum", "clip", "prelu")
 # What takes more times the multiplications than this is not timed.
@@ -39,10 +45,20 @@ class Planner:
         threads: Number of threads.
         size: What unknown sizes are taken for.
         example_inputs: A batch for the model, or `None`.
+        for_int8: Whether merges are refused whose kernels lose too much in int8.
     """
 
     def __init__(
-        self, model, surgeon, cost, engine, batch_size, threads, size, example_inputs=None
+        self,
+        model,
+        surgeon,
+        cost,
+        engine,
+        batch_size,
+        threads,
+        size,
+        example_inputs=None,
+        for_int8=False,
     ):
         self._model = model
         self._surgeon = surgeon
@@ -52,6 +68,7 @@ class Planner:
         self._setting = setting(engine, threads, batch_size) if cost == "time" else {}
         self._stopwatch = Stopwatch(find_engine(engine), threads)
         self._example_inputs = example_inputs
+        self._for_int8 = for_int8
         self._rows: list[dict[str, Any]] = []
         self._round = 0
         self._began = time.perf_counter()
@@ -65,10 +82,56 @@ class Planner:
     def plan(self):
         """Has the surgeon merge what pays. Returns a `CollapsePlan`."""
         fingerprint = self._surgeon.fingerprint()
+        self._surgeon.prefer_for(self._setting.get("engine"))
         # What is merged is compared with layers that are written as is fastest.
         while (self._cost == "time" and self._does(merges=False)) or self._does(merges=True):
             pass
+        if self._cost == "time":
+            self._undoes()
+        # Of some rounds there is nothing to say.
+        numbers = dict.fromkeys(row["round"] for row in self._rows)
+        numbers = dict(zip(numbers, range(1, len(numbers) + 1)))
+        for row in self._rows:
+            row["round"] = numbers[row["round"]]
         return CollapsePlan(self._rows, fingerprint, self._cost, self._setting)
+
+    def _undoes(self):
+        """Has everything undone if that is faster for certain: what is folded at once into
+        the layers beside it, too."""
+        steps, whole = self._surgeon.steps, self._timed()
+        self._surgeon.undo()
+        try:
+            given = self._network(self._inputs)
+        except Exception:
+            # An engine need not take what was given: then there is nothing to go back to.
+            self._surgeon.steps = steps
+            return
+        found = compared([whole, given], self._inputs, WORTHWHILE)
+        if found.high < WORTHWHILE:
+            row = {
+                "round": self._round + 1,
+                "name": AS_GIVEN,
+                **dict.fromkeys(("macs_before", "macs_after")),
+                "ms_before": found.before,
+                "ms_after": found.after,
+                "outcome": "taken",
+                "reason": "",
+            }
+            self._rows.append(row)
+        else:
+            self._surgeon.steps = steps
+
+    def _timed(self):
+        """The network as it was when it was last taken, in the engine."""
+        if self._whole is None:
+            self._inputs, self._whole = next(
+                runs(
+                    self._model,
+                    self._network,
+                    *(self._size, self._batch_size, self._example_inputs),
+                )
+            )
+        return self._whole
 
     def _does(self, merges):
         """Has that done which pays now. Returns whether to look for more.
@@ -86,13 +149,13 @@ class Planner:
         gains = {each: gain for each, (_, gain) in rated.items() if gain is not None}
         chosen = choose(gains)
         rows = {each: rated[each][0] for each in chosen}
-        pays = bool(chosen) and self._carries_out(rows)
+        pays, why = self._carries_out(rows) if chosen else (False, "")
         blamed = set() if pays else self._blamed(rows, gains)
         for candidate, (row, _) in rated.items():
             if candidate in chosen and pays:
                 row |= {"outcome": "taken", "reason": ""}
             elif candidate in blamed:
-                row["reason"] = "the whole network is not faster with it"
+                row["reason"] = why
                 self._barred.add(candidate.name)
             # What is refused stays so, for the same reason.
             elif candidate in chosen or candidate.rewrites or self._are_refusals_listed:
@@ -112,6 +175,18 @@ class Planner:
         }
         if candidate.reason or candidate.name in self._barred:
             return row, None
+        if self._for_int8 and not candidate.rewrites:
+            before, after = (
+                [step.map.lost_in_int8 for step in steps if isinstance(step, MapStep)]
+                for steps in (candidate.before, candidate.after)
+            )
+            # Of kernels in a row, what they lose adds up like noise.
+            together = sum(each**2 for each in before) ** 0.5
+            if max(after, default=0.0) > LOST * together:
+                row["reason"] = (
+                    f"in int8 a kernel loses {max(after):.1%}, those before {together:.1%} together"
+                )
+                return row, None
         shape = self._surgeon.shapes[candidate.entry]
         shape = (self._batch_size, *(self._size if n is None else n for n in shape[1:]))
         both = candidate.before, candidate.after
@@ -133,7 +208,14 @@ class Planner:
             if time.perf_counter() - self._began > PATIENCE:
                 row["reason"] = "the time for planning was over"
                 return row, (before - after) * 1e-9 if saves_much else None
-            found = self._stopwatch.compared(*both, shape, threshold, patient=saves_much)
+            try:
+                found = self._stopwatch.compared(*both, shape, threshold, patient=saves_much)
+            except Exception as error:
+                # Converters and engines have errors of their own. What is right in Keras need not
+                # be something that they can run.
+                row["reason"] = f"the engine cannot run it: {_first_line(error)}"
+                self._barred.add(candidate.name)
+                return row, None
             row["ms_before"], row["ms_after"] = found.before, found.after
             gain = found.before - found.after
             pays = found.after < threshold * found.before
@@ -148,23 +230,24 @@ class Planner:
         return row, gain
 
     def _carries_out(self, rows):
-        """Has candidates merged, unless they make the whole network slower. Returns which.
+        """Has candidates merged, unless they make the whole network slower.
 
         Args:
             rows: Dict from candidates to their rows of the plan.
+
+        Returns:
+            Whether they are, and why not.
         """
         steps = self._surgeon.steps
-        if self._cost == "time" and self._whole is None:
-            self._inputs, self._whole = next(
-                runs(
-                    self._model,
-                    self._network,
-                    *(self._size, self._batch_size, self._example_inputs),
-                )
-            )
+        if self._cost == "time":
+            self._timed()
         self._surgeon.carry_out(list(rows))
         if self._cost == "time":
-            whole = self._network(self._inputs)
+            try:
+                whole = self._network(self._inputs)
+            except Exception as error:
+                self._surgeon.steps = steps
+                return False, f"the engine cannot run the network with it: {_first_line(error)}"
             saves_much = _saves_much(rows.values())
             found = compared([self._whole, whole], self._inputs, 1.0, patient=saves_much)
             if all(candidate.rewrites for candidate in rows):
@@ -174,9 +257,9 @@ class Planner:
                 pays = found.after <= found.before or (saves_much and found.low <= 1)
             if not pays:
                 self._surgeon.steps = steps
-                return False
+                return False, "the whole network is not faster with it"
             self._whole = whole
-        return True
+        return True, ""
 
     def _network(self, inputs):
         """The network as it stands, in the engine, after a run on these inputs."""
@@ -199,6 +282,10 @@ class Planner:
         return set(ranked[: (len(ranked) + 1) // 2])
 
 
+def _first_line(error):
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"[:200]
+
+
 def _worth_timing(forms):
     """Of the forms in which single activations and borders can be written, those to compare."""
     forms = [form for form in forms if form.place[0] < 0]
@@ -208,7 +295,12 @@ def _worth_timing(forms):
         for step in (form.before[-1], form.after[-1])
         if getattr(step, "form", "") in GOOD_FORMS
     }
-    return [form for form in forms if form.place not in well or form.after[-1].form in GOOD_FORMS]
+    return [
+        form
+        for form in forms
+        if form.place not in well
+        or form.after[-1].form in (*GOOD_FORMS, available(form.after[-1])[0])
+    ]
 
 
 def _saves_much(rows):

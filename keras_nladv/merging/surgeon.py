@@ -1,8 +1,14 @@
 import hashlib
+from dataclasses import replace
 
+import keras
+
+from keras_nladv.engines.registry import liked_multiple
+from keras_nladv.layers.sparse_prelu import SparsePReLU
 from keras_nladv.merging import own
 from keras_nladv.merging.candidates import Finder, written
 from keras_nladv.merging.flattener import Flattener
+from keras_nladv.merging.forms import IN_ENGINES, available
 from keras_nladv.merging.reader import read_steps
 from keras_nladv.merging.steps import ActivationStep, MapStep
 from keras_nladv.merging.writer import Writer
@@ -16,17 +22,26 @@ class Surgeon:
 
     Args:
         model: A model with a graph.
+        is_nonlinear: Whether all its slopes are taken for 0.
 
     Attributes:
         steps: List of steps in order.
         shapes: Dict from keys to shapes.
     """
 
-    def __init__(self, model):
+    def __init__(self, model, is_nonlinear=False):
         flattener = Flattener()
         self._flat = flattener.copy(model)
         flattener.transfer_weights()
+        self._originals = flattener.originals()
+        self._multiple = 1
+        if is_nonlinear:
+            for layer in self._flat.layers:
+                if isinstance(layer, (SparsePReLU, keras.layers.PReLU)):
+                    for slopes in (layer.alpha, getattr(layer, "side", layer.alpha)):
+                        slopes.assign(keras.ops.zeros_like(slopes))
         self.steps, self.shapes, self._ends = read_steps(self._flat)
+        self._given = self.steps
         self._fold()
 
     def fingerprint(self):
@@ -41,13 +56,39 @@ class Surgeon:
             digest.update(repr(parts).encode())
         return digest.hexdigest()
 
+    def prefer_for(self, engine):
+        """Has things written in the way that an engine runs fastest, as a rule.
+
+        Partly linear activations in one of their forms: that is what others are compared with. Not
+        all are, in large networks for want of time, and in small ones because it could not be told.
+        And convolutions with as many channels as it likes.
+
+        Args:
+            engine: Name of the engine, or `None`.
+        """
+        self._multiple = liked_multiple(engine)
+        if engine not in (None, "keras"):
+            self.steps, self._given = map(_in_liked_forms, (self.steps, self._given))
+
+    def undo(self):
+        """Takes the steps back to what the model was read as, with nothing folded or merged."""
+        self.steps = self._given
+
+    def original(self, step):
+        """The `id` of the model's layer or operation that a step was read from, or `None`."""
+        return step.node and self._originals.get(id(step.node.operation))
+
+    def finder(self):
+        """The `Finder` of the steps as they are now."""
+        return Finder(self.steps, self._ends, self._multiple)
+
     def candidates(self):
         """Lists what could be merged now, or written as another layer."""
-        return list(Finder(self.steps, self._ends).candidates())
+        return list(self.finder().candidates())
 
     def forms(self):
         """Lists other ways in which partly linear activations could be written now."""
-        return list(Finder(self.steps, self._ends).forms())
+        return list(self.finder().forms())
 
     def carry_out(self, candidates):
         """Replaces the steps of candidates that have no step in common."""
@@ -68,7 +109,7 @@ class Surgeon:
         return Writer().model(self._flat, self.steps, self._ends)
 
     def _fold(self):
-        while (pair := Finder(self.steps, self._ends).foldable()) is not None:
+        while (pair := self.finder().foldable()) is not None:
             first, second = pair
             self._replace([*pair], written([*pair], second, first.map.then(second.map), []))
 
@@ -80,3 +121,12 @@ class Surgeon:
         self.steps = [*head, *after, *tail]
         for step in after:
             self.shapes[step.outputs[0]] = step.shape(self.shapes[step.inputs[0]])
+
+
+def _in_liked_forms(steps):
+    return [
+        replace(step, form=min(available(step), key=IN_ENGINES.index))
+        if isinstance(step, ActivationStep) and step.slopes.any()
+        else step
+        for step in steps
+    ]

@@ -1,4 +1,4 @@
-"""Convolutional networks whose activations are `SparsePReLU` with a `NonlinearitySparsity` each, or
+"""Networks for images whose activations are `SparsePReLU` with a `NonlinearitySparsity` each, or
 plain ReLUs."""
 
 import functools
@@ -7,6 +7,7 @@ import keras
 from keras import layers
 
 from common.networks import family
+from common.token_networks import mixer, vision_transformer
 from keras_nladv import NonlinearitySparsity, SparsePReLU
 
 # The layers that every network here is made of.
@@ -26,12 +27,12 @@ def convnet(name, input_shape, classes, width=1.0, granularity="channel", mean=0
     Args:
         name: `"resnetD"` with depth D = 6n + 2 (He et al. 2015, section 4.2, with 1x1 projections
             where the stage changes), `"plainD"` (the same without shortcuts) with depth D of 2 or
-            more, or `"mobilenet"` (a small network of inverted residuals, Sandler et al. 2018,
-            with ReLU6).
+            more, `"mobilenet"` (a small network of inverted residuals, Sandler et al. 2018,
+            with ReLU6), `"vit"` or `"mixer"` (see `common.token_networks`, with GELU).
         input_shape: Height, width and channels of an image.
         classes: Number of classes.
         width: Factor of all numbers of channels.
-        granularity: That of `SparsePReLU`, or `None` for plain ReLUs everywhere.
+        granularity: That of `SparsePReLU`, or `None` for plain ReLUs everywhere, or plain GELUs.
         mean: Mean of the images, per channel; the network standardizes its input.
         variance: Variance of the images, per channel.
 
@@ -42,7 +43,8 @@ def convnet(name, input_shape, classes, width=1.0, granularity="channel", mean=0
 
     def activation(name, base="relu"):
         if granularity is None:
-            return layers.ReLU(name=name)
+            is_gelu = base == "gelu"
+            return layers.Activation("gelu", name=name) if is_gelu else layers.ReLU(name=name)
         return SparsePReLU(
             granularity=granularity,
             alpha_regularizer=NonlinearitySparsity(0.0),
@@ -57,9 +59,13 @@ def convnet(name, input_shape, classes, width=1.0, granularity="channel", mean=0
         x = _resnet(x, (depth - 2) // 6, width, activation)
     elif kind == "plain":
         x = _plain(x, depth - 2, width, activation)
-    else:
+    elif kind == "mobilenet":
         x = _mobilenet(x, width, functools.partial(activation, base="relu6"))
-    x = layers.GlobalAveragePooling2D()(x)
+    else:
+        build = vision_transformer if kind == "vit" else mixer
+        x = build(x, _scaled(128, width), functools.partial(activation, base="gelu"))
+    is_image = len(x.shape) == 4
+    x = (layers.GlobalAveragePooling2D() if is_image else layers.GlobalAveragePooling1D())(x)
     return keras.Model(inputs, layers.Dense(classes, dtype="float32", name="logits")(x), name=name)
 
 

@@ -1,4 +1,4 @@
-"""The names of convolutional networks."""
+"""The names of networks for images."""
 
 import re
 from typing import Annotated
@@ -7,18 +7,19 @@ from pydantic import AfterValidator
 
 
 def family(name: str) -> tuple[str, int]:
-    """The family of a network and its depth: of resnet20 `("resnet", 20)`, of mobilenet 0.
+    """The family of a network and its depth: of resnet20 `("resnet", 20)`, of others 0.
 
     Raises:
         ValueError: If there is no such network.
     """
     named = re.fullmatch(r"(resnet|plain)([0-9]{1,4})", name)
     depth = int(named[2]) if named else 0
-    fitting = {"resnet": depth >= 8 and depth % 6 == 2, "plain": depth >= 2, "mobilenet": True}
+    fitting = dict.fromkeys(("mobilenet", "vit", "mixer"), True)
+    fitting |= {"resnet": depth >= 8 and depth % 6 == 2, "plain": depth >= 2}
     if not fitting.get(named[1] if named else name):
         raise ValueError(
-            "must be mobilenet, resnet followed by the depth 6n + 2, or plain followed by a depth: "
-            f"resnet8, resnet20, resnet56, plain5, plain20, ... Received: {name!r:.60}"
+            "must be mobilenet, vit, mixer, resnet followed by the depth 6n + 2, or plain followed "
+            f"by a depth: resnet8, resnet20, resnet56, plain5, plain20, ... Received: {name!r:.60}"
         )
     return (named[1] if named else name), depth
 

@@ -112,12 +112,13 @@ def plot_bleu(history, start_epoch, title):
     return figure
 
 
-def plot_pareto(rows, title):
+def plot_pareto(rows, title, where):
     """Draws accuracy against time and against nonlinear operations, a line for each method.
 
     Args:
         rows: List of dicts, the results of `compress.py`: that of the original comes first.
         title: What stands above.
+        where: The size of the batches that were timed, and the engine.
 
     Returns:
         A `matplotlib.figure.Figure`.
@@ -125,11 +126,12 @@ def plot_pareto(rows, title):
     figure = Figure(figsize=(10, 4.8), dpi=120, layout="constrained")
     figure.suptitle(title)
     methods = list(dict.fromkeys(row["method"] for row in rows[1:]))
-    colors = dict(zip(methods, [GRAY, BLUE, ORANGE, "#3a8f5c", "#a33b5f", "#6b55a3"]))
+    colors = [GRAY, BLUE, ORANGE, "#3a8f5c", "#a33b5f", "#6b55a3", "#4aa3a8"]
+    colors = dict(zip(methods, colors, strict=False))
     axes_of = zip(
         figure.subplots(1, 2, sharey=True),
         ("ms", "nonlinear_operations"),
-        ("milliseconds for a batch of 32", "nonlinear operations for one image"),
+        (f"milliseconds for a batch of {where}", "nonlinear operations for one image"),
     )
     for axes, key, label in axes_of:
         first = rows[0]

@@ -18,7 +18,11 @@ def compile_classifier(model, optimizer="sgd", from_logits=True):
         from_logits: Whether the model returns logits, or else probabilities.
     """
     if optimizer == "sgd":
-        optimizer = keras.optimizers.SGD(momentum=0.9, nesterov=True, weight_decay=5e-4)
+        # Attention throws SGD off at the rates that other layers like, unless steps are limited.
+        attends = any(isinstance(x, keras.layers.MultiHeadAttention) for x in model.layers)
+        optimizer = keras.optimizers.SGD(
+            momentum=0.9, nesterov=True, weight_decay=5e-4, clipnorm=1.0 if attends else None
+        )
     elif optimizer == "adamw":
         optimizer = keras.optimizers.AdamW(weight_decay=0.05)
     else:

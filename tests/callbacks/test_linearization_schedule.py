@@ -171,6 +171,59 @@ def test_shared_regularizer_and_shared_layer():
     assert second.alpha_regularizer.strength == pytest.approx(0.3)
 
 
+def two_layers(inner=None):
+    """A layer inside a nested model, and one outside, that by default have the same name."""
+    inner = inner or SparsePReLU(alpha_regularizer=NonlinearitySparsity(0.0), name="units")
+    outer = SparsePReLU(alpha_regularizer=NonlinearitySparsity(0.0), name="units")
+    nested = keras.Sequential([keras.Input((3,)), inner], name="nested")
+    return make_model(nested, outer), inner, outer
+
+
+@pytest.mark.parametrize("by_layer", [False, once(True)])
+def test_weights(by_layer):
+    model, inner, outer = two_layers()
+    other = keras.layers.PReLU(alpha_regularizer=NonlinearitySparsity(0.0), name="other")
+    model.add(other)
+    model.compile(keras.optimizers.SGD(RATE), "mse")
+    keys = [inner, outer] if by_layer else ["nested/units", "units"]
+    schedule = LinearizationSchedule(0.3, ramp_epochs=1, weights=dict(zip(keys, [2, 0.0])))
+    history = fit(model, schedule, epochs=3)
+    # The strength without weights.
+    np.testing.assert_allclose(history["omega"], [0.15, 0.3, 0.3], rtol=1e-6)
+    np.testing.assert_allclose(inner.slopes, pressed_slope([0.3, 0.6, 0.6]), rtol=1e-5)
+    np.testing.assert_array_equal(outer.slopes, 0)
+    np.testing.assert_allclose(
+        keras.ops.convert_to_numpy(other.alpha), pressed_slope([0.15, 0.3, 0.3]), rtol=1e-5
+    )
+
+
+@pytest.mark.once
+def test_weights_that_do_not_fit_the_model():
+    def refused(model, weights):
+        fit(model, LinearizationSchedule(0.1, weights=weights), epochs=1)
+
+    model, inner, _ = two_layers()
+    for key in ("nested", "unit", pressed()):
+        with pytest.raises(ValueError, match=r"'nested/units', 'units' in model .* Received: "):
+            refused(model, {key: 1.0})
+    with pytest.raises(ValueError, match="each once"):
+        refused(model, {inner: 1.0, "nested/units": 1.0})
+    regularizer = NonlinearitySparsity(0.0)
+    sharing = [SparsePReLU(alpha_regularizer=regularizer, name=name) for name in "ab"]
+    with pytest.raises(ValueError, match=r"Received: \[1.0, 2.0\] for 'a', 'b'"):
+        refused(make_model(*sharing), {"a": 2.0})
+    refused(make_model(*sharing), {"a": 2.0, "b": 2.0})
+    assert regularizer.strength == pytest.approx(0.2)
+
+
+@pytest.mark.once
+def test_weights_of_units_inside_another_layer():
+    layer = SparsePReLU(alpha_regularizer=NonlinearitySparsity(0.0), name="inside")
+    model = make_model(keras.layers.Dense(3, activation=layer))
+    fit(model, LinearizationSchedule(0.1, weights={"inside": 3.0}), epochs=2)
+    assert layer.alpha_regularizer.strength == pytest.approx(0.3)
+
+
 def test_stock_prelu():
     layer = keras.layers.PReLU(alpha_regularizer=NonlinearitySparsity(0.0))
     fit(make_model(layer), LinearizationSchedule(0.6, start_epoch=1), epochs=3)
@@ -268,11 +321,18 @@ def test_weights_that_are_no_slopes():
         *[("stop_when", value) for value in (0.3, "path_length")],
         *[("end_epoch", value) for value in (-1, 1.5, True)],
         *[("check_every", value) for value in (0, -1, 2.0, None)],
+        *[("weights", value) for value in ([("a", 1.0)], {3: 1.0}, 2.0)],
     ],
 )
 def test_bad_arguments(name, value):
     with pytest.raises(ValueError, match=rf"`{name}` must be .* Received: {name}="):
         LinearizationSchedule(**{"strength": 0.1, name: value})
+
+
+@pytest.mark.parametrize("value", [-1.0, np.nan, "1", None])
+def test_bad_weights(value):
+    with pytest.raises(ValueError, match=r"`weights\['a'\]` must be a finite number of at least 0"):
+        LinearizationSchedule(0.1, weights={"b": 1.0, "a": value})
 
 
 def test_numpy_arguments():

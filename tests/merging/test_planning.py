@@ -181,3 +181,70 @@ def test_bad_arguments():
         for argument in ("batch_size", "threads"):
             with pytest.raises(ValueError, match=f"`{argument}` must be an integer of at least 1"):
                 call(model, **{argument: 0})
+
+
+@pytest.mark.parametrize(
+    ("anywhere", "reason"),
+    [(True, "cannot run it: "), (False, "cannot run the network with it: ")],
+)
+def test_what_the_engine_cannot_run_is_not_taken(priced, monkeypatch, anywhere, reason):
+    """By itself, or in the whole network."""
+    model = feed_forward(0.75)
+    convert = Priced.convert
+
+    def refusing(self, model):
+        convert(self, model)
+        kinds = [type(each).__name__ for each in model.operations]
+        if kinds.count("Dense") > 2 and (anywhere or "LayerNormalization" in kinds):
+            raise RuntimeError("too many\nlayers")
+
+    monkeypatch.setattr(Priced, "convert", refusing)
+    priced(Dense=0.05, Where=0.9, Rescaling=0.9)
+    plan = collapse_plan(model, engine="priced", verbose=False)
+    reasons = [row["reason"] for row in plan.rows if "+" in row["name"]]
+    assert any(reason in each and "too many" in each for each in reasons)
+    assert not any("layers" in each for each in reasons)
+    assert collapse(model, plan).count_params()
+
+
+@pytest.mark.parametrize("function", ["relu6", "sigmoid"])
+def test_channels_come_in_blocks_that_the_engine_likes(priced, monkeypatch, function):
+    inputs = keras.Input((6, 6, 4))
+    x = layers.Conv2D(30, 1, bias_initializer="normal")(inputs)
+    first, second = (SparsePReLU(activation=function, name=name) for name in ("first", "second"))
+    x = layers.DepthwiseConv2D(3, depth_multiplier=2, bias_initializer="normal")(first(x))
+    model = keras.Model(inputs, layers.Conv2D(4, 1)(second(x)))
+    # 12 of the 30 are linear on both sides, and 3 on one.
+    first.alpha.assign(np.arange(30) < 15)
+    second.alpha.assign(np.arange(60) < 24)
+    priced(Conv2D=0.1, DepthwiseConv2D=0.1, Maximum=2, Minimum=2, Where=2, Rescaling=2)
+    # What would be all channels again stays as it is.
+    for multiple, channels in ((1, 18), (8, 24), (16, 18)):
+        monkeypatch.setattr(Priced, "multiple", multiple)
+        # It compares what comes out with what was given.
+        collapsed = collapse(model, engine="priced")
+        (depthwise,) = (x for x in collapsed.layers if isinstance(x, layers.DepthwiseConv2D))
+        assert depthwise.input.shape[-1] == channels
+
+
+def test_what_was_given_is_a_candidate(priced, monkeypatch, tmp_path):
+    """An engine may like normalization where it was; and what is done at once is not asked for."""
+    inputs = keras.Input((6, 6, 4))
+    x = layers.BatchNormalization(name="norm")(layers.Conv2D(8, 3, name="conv")(inputs))
+    model = keras.Model(inputs, layers.ReLU()(x))
+    assert not collapse_plan(model, engine="priced", verbose=False).rows
+    convert = Priced.convert
+
+    def convert_slowly(self, model):
+        convert(self, model)
+        if not any(isinstance(x, layers.BatchNormalization) for x in model.layers):
+            self.seconds += 1e-3
+
+    monkeypatch.setattr(Priced, "convert", convert_slowly)
+    priced(Conv2D=1.0)
+    plan = collapse_plan(model, engine="priced", verbose=False)
+    assert outcomes(plan) == {"all of it, as given": "taken"}
+    plan.save(tmp_path / "plan.json")
+    plan = CollapsePlan.load(tmp_path / "plan.json")
+    for collapsed in (collapse(model, plan), collapse(model, engine="priced")):
+        assert [layer.name for layer in collapsed.layers][1:3] == ["conv", "norm"]

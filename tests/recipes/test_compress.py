@@ -1,5 +1,6 @@
 import csv
 import json
+import sys
 
 import keras
 import numpy as np
@@ -15,6 +16,7 @@ from keras_nladv import (
     nonlinearity_report,
     path_length,
 )
+from keras_nladv.merging import PressureWeights
 
 from .recipe import Recipe, assert_is_picture
 
@@ -106,6 +108,42 @@ def test_models_and_plans(finished, arrays, name):
     assert again.count_params() == row["parameters"]
 
 
+@pytest.mark.once
+def test_a_share_of_the_time_in_an_engine(npz, tmp_path, monkeypatch):
+    """Predicted from what linear units save there, measured, and written to files for it."""
+    openvino = pytest.importorskip("openvino")
+    # As soon as there are some rounds.
+    monkeypatch.setattr(sys.modules["keras_nladv.engines.milliseconds"], "SURE", 10.0)
+    keras.utils.set_random_seed(0)
+    keras.Sequential(
+        [
+            *(keras.Input((8, 8, 1)), layers.Flatten(), layers.Rescaling(1 / 16)),
+            *(layers.Dense(2048, activation="gelu"), layers.Dense(10)),
+        ]
+    ).save(tmp_path / "given.keras")
+    path = tmp_path / "run"
+    status, out, err = recipe.run_here(
+        f"--dataset {npz} --model-file {tmp_path / 'given.keras'} --run-dir {path} --cost macs "
+        "--engine openvino --budget-kind time --budgets 0.9 --methods weighted "
+        "--press-epochs 2 --finetune-epochs 0 --strength 20 --batch-size 80"
+    )
+    assert status == 0, err
+    rows = json.loads((path / "summary.json").read_text())["rows"]
+    assert [row["method"] for row in rows] == ["original", "original", "weighted"]
+    assert rows[2]["reached"] <= 0.9
+    assert "weighted at 90% of the time: " in out
+    assert "medians of a batch of\n1 in openvino" in out
+    weights = PressureWeights.load(path / "pressure.json")
+    assert weights.setting["engine"] == "openvino"
+    assert weights.saved(keras.models.load_model(path / "weighted-0.9-pressed.keras")) > 0
+    x = np.load(npz)["x_test"][:1, ..., None].astype("float32")
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    for name in ("original", "original-collapsed", "weighted-0.9-collapsed"):
+        received = openvino.Core().compile_model(path / f"{name}.xml", "CPU", exact)(x)[0]
+        expected = keras.models.load_model(path / f"{name}.keras").predict(x, verbose=0)
+        np.testing.assert_allclose(received, expected, atol=1e-4)
+
+
 def test_picture(finished):
     assert_is_picture(finished[0] / "pareto.png")
 
@@ -146,6 +184,8 @@ def test_a_run_that_was_stopped(finished, tmp_path):
         ("--model vgg", "--model must be mobilenet"),
         ("--model-file missing.keras", "--model-file: there is no file"),
         ("--export tflite", "invalid choice 'tflite'"),
+        ("--engine tensorrt", "invalid choice 'tensorrt'"),
+        ("--engine litert --backend torch", "backend torch; it is with tensorflow."),
     ],
 )
 def test_bad_arguments(arguments, message, tmp_path, monkeypatch):
@@ -223,6 +263,9 @@ def test_macs():
     model = keras.Model(inputs, layers.Dense(10)(layers.Flatten()(x)))
     kernels = 4 * 3 * 9 * 16, 4 * 9 * 16, 6 * 2 * 16, 96 * 10
     assert macs(model) == sum(kernels)
+    inputs = keras.Input((5, 6))
+    model = keras.Model(inputs, layers.MultiHeadAttention(2, 4)(inputs, inputs))
+    assert macs(model) == 4 * 5 * 6 * 8
     shared = layers.Dense(3)
     inputs = keras.Input((3,))
     assert macs(keras.Model(inputs, shared(shared(inputs)))) == 2 * 3 * 3

@@ -35,6 +35,17 @@ def test_mobilenet():
     assert {row["function"] for row in nonlinearity_report(model).rows} == {"SparsePReLU(relu6)"}
 
 
+@pytest.mark.parametrize(("name", "length"), [("vit", 4 * 0.5), ("mixer", 4 * 2 * 0.5)])
+def test_networks_of_tokens(name, length):
+    model = convnet(name, (14, 14, 3), 7, width=0.25)
+    # By half of the walks past each feed-forward block.
+    assert path_length(model) == pytest.approx(length)
+    assert model.output_shape == (None, 7)
+    assert {row["function"] for row in nonlinearity_report(model).rows} == {"SparsePReLU(gelu)"}
+    plain = convnet(name, (14, 14, 3), 7, width=0.25, granularity=None)
+    assert {row["function"] for row in nonlinearity_report(plain).rows} == {"gelu"}
+
+
 @pytest.mark.parametrize(
     ("depth", "layers"), [(2, (0, 0, 0)), (3, (0, 0, 1)), (4, (0, 1, 1)), (7, (1, 2, 2))]
 )

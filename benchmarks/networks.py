@@ -1,0 +1,96 @@
+"""The networks that the benchmarks of `collapse` are about, and units of theirs made linear."""
+
+import common
+import keras
+from keras import layers
+
+import keras_nladv
+from keras_nladv.merging.steps import MapStep
+from keras_nladv.merging.surgeon import Surgeon
+
+
+def inverted_residual(channels, size=16, activation="relu"):
+    """Two inverted residuals in a row, expansion 6."""
+    inputs = x = keras.Input((size, size, channels))
+    for _ in range(2):
+        shortcut = x
+        for step in (
+            layers.Conv2D(6 * channels, 1, use_bias=False),
+            layers.BatchNormalization(),
+            layers.Activation(activation),
+            layers.DepthwiseConv2D(3, padding="same", use_bias=False),
+            layers.BatchNormalization(),
+            layers.Activation(activation),
+            layers.Conv2D(channels, 1, use_bias=False),
+            layers.BatchNormalization(),
+        ):
+            x = step(x)
+        x = layers.Add()([x, shortcut])
+    return keras.Model(inputs, x)
+
+
+def feed_forward(narrow=512, wide=2048, activation="relu", tokens=64):
+    """The feed-forward block of a Transformer."""
+    inputs = keras.Input((tokens, narrow))
+    x = layers.Dense(wide, activation=activation)(inputs)
+    return keras.Model(inputs, layers.Dense(narrow)(x))
+
+
+def vision_transformer(blocks=6):
+    """192 channels on 36 patches of an image of 96 x 96."""
+    inputs = keras.Input((96, 96, 3))
+    x = layers.Reshape((36, 192))(layers.Conv2D(192, 16, strides=16)(inputs))
+    for _ in range(blocks):
+        y = layers.LayerNormalization()(x)
+        x = layers.Add()([x, layers.MultiHeadAttention(3, 64)(y, y)])
+        y = layers.Dense(768, activation="gelu")(layers.LayerNormalization()(x))
+        x = layers.Add()([x, layers.Dense(192)(y)])
+    return keras.Model(inputs, layers.Dense(10)(layers.GlobalAveragePooling1D()(x)))
+
+
+def mixer(blocks=6):
+    """An MLP-Mixer of the same size: 96 units mix the patches, 768 the channels."""
+    inputs = keras.Input((96, 96, 3))
+    x = layers.Reshape((36, 192))(layers.Conv2D(192, 16, strides=16)(inputs))
+    for _ in range(blocks):
+        y = layers.Permute((2, 1))(layers.LayerNormalization()(x))
+        y = layers.Dense(36)(layers.Dense(96, activation="gelu")(y))
+        x = layers.Add()([x, layers.Permute((2, 1))(y)])
+        y = layers.Dense(768, activation="gelu")(layers.LayerNormalization()(x))
+        x = layers.Add()([x, layers.Dense(192)(y)])
+    return keras.Model(inputs, layers.Dense(10)(layers.GlobalAveragePooling1D()(x)))
+
+
+def application(name):
+    """A network of `keras.applications` for images of 96 x 96."""
+    return getattr(keras.applications, name)(weights=None, input_shape=(96, 96, 3), classes=10)
+
+
+def resnet(depth):
+    return common.resnet(layers.ReLU, depth=depth)
+
+
+def linearized(model, share, rng):
+    """A copy with this share of the units linear, the same ones around a depthwise convolution."""
+    sparse = keras_nladv.sparsify(model, share_around_depthwise=True, alpha_regularizer=None)
+    for layer in sparse.layers:
+        if isinstance(layer, keras_nladv.SparsePReLU):
+            linear = rng.permutation(layer.alpha.shape[0]) < round(share * layer.alpha.shape[0])
+            layer.alpha.assign(linear.astype("float32"))
+    return sparse
+
+
+def multiplications(model):
+    """Those of convolutions, dense layers and attention for one input."""
+    surgeon = Surgeon(model)
+    total = 0
+    for step in surgeon.steps:
+        shape = surgeon.shapes[step.outputs[0]]
+        layer = step.node and step.node.operation
+        if isinstance(step, MapStep):
+            total += step.macs(shape)
+        elif isinstance(layer, layers.MultiHeadAttention):
+            _, tokens, channels = shape
+            width = layer.num_heads * layer.key_dim
+            total += 4 * tokens * channels * width + 2 * tokens**2 * width
+    return int(total)
