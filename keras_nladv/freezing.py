@@ -11,8 +11,8 @@ def freeze_linear_units(model: keras.Layer) -> None:
     Optimizers of Keras do so themselves, by the constraints of the slopes. Those of `torch.optim`
     and optax know no constraints: slopes would run past 1 and never stay there. In a loop that uses
     one, call this after each step. It does for slopes what a Keras optimizer does, their
-    `alpha_constraint` included. Weights that a `FixedMask` prunes are set to zero again. Others, and
-    layers that are not trained, are left alone.
+    `alpha_constraint` included. Weights that a `FixedMask` prunes are set to zero again. Others,
+    and layers that are not trained, are left alone.
 
     Where weights are passed through functions, as in JAX, call it in a `keras.StatelessScope` that
     holds them, under `jax.jit` too.
