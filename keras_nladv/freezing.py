@@ -1,6 +1,7 @@
 import keras
 
 from keras_nladv import private
+from keras_nladv.constraints.fixed_mask import FixedMask
 from keras_nladv.layers.sparse_prelu import SparsePReLU
 
 
@@ -10,7 +11,8 @@ def freeze_linear_units(model: keras.Layer) -> None:
     Optimizers of Keras do so themselves, by the constraints of the slopes. Those of `torch.optim`
     and optax know no constraints: slopes would run past 1 and never stay there. In a loop that uses
     one, call this after each step. It does for slopes what a Keras optimizer does, their
-    `alpha_constraint` included, and leaves other weights and layers that are not trained alone.
+    `alpha_constraint` included. Weights that a `FixedMask` prunes are set to zero again. Others,
+    and layers that are not trained, are left alone.
 
     Where weights are passed through functions, as in JAX, call it in a `keras.StatelessScope` that
     holds them, under `jax.jit` too.
@@ -49,3 +51,6 @@ def freeze_linear_units(model: keras.Layer) -> None:
             # In the order of optimizers: the second looks at what the first has made.
             for variable in (layer.alpha, layer.side):
                 variable.assign(variable.constraint(variable))
+    for variable in model.trainable_variables:
+        if isinstance(variable.constraint, FixedMask):
+            variable.assign(variable.constraint(variable))

@@ -44,7 +44,7 @@ class FreezingWatch:
 
     def _crossed(self, layer):
         # Constraints leave no 0 in `side`: where they are applied, slopes are not read.
-        loose = ops.convert_to_numpy(layer.side.value) == 0
+        loose = ops.convert_to_numpy(layer.side) == 0
         if not loose.any():
             return 0
         slopes = layer.slopes

@@ -14,7 +14,7 @@ the final network model.keras, TensorBoard's events in tensorboard/, and what `-
 import dataclasses
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 from common.config import (
@@ -28,6 +28,7 @@ from common.config import (
     read_config,
     show_if_finished,
 )
+from common.devices import require_divisible, spread, synchronize
 from common.errors import show_errors_plainly
 from common.images import load
 from common.networks import Network
@@ -60,7 +61,7 @@ class Config(LinearizationConfig):
     epochs: Annotated[Count, Field(ge=1)] = None
     # The pressure, omega. Default: 0.0015; 0.015 for small data.
     strength: Number = None
-    # Number of images in a step. Default: 128; 64 for small data.
+    # Number of images in a step, on all devices together. Default: 128; 64 for small data.
     batch_size: Annotated[Count, Field(ge=1)] = None
     # sgd has Nesterov momentum 0.9 and weight decay 5e-4, adamw weight decay 0.05.
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
@@ -73,8 +74,12 @@ class Config(LinearizationConfig):
     kernel_images: Natural = 0
     # Shift the images at random, and mirror those of cifar10, cifar100 and fashion_mnist.
     augment: Annotated[bool, tyro.conf.arg(help_behavior_hint="(default: --augment)")] = True
+    # Number of devices that share each step, of jax or tensorflow; a run may go on with another.
+    devices: Positive = 1
     # Why `dataset` is not what was asked for.
     dataset_note: tyro.conf.Suppress[str | None] = None
+
+    momentary: ClassVar[tuple[str, ...]] = (*LinearizationConfig.momentary, "devices")
 
     def __post_init__(self):
         super().__post_init__()
@@ -104,6 +109,7 @@ if config.batch_size is None:
 if config.learning_rate is None:
     config.learning_rate = 0.1 if config.optimizer == "sgd" else 0.001
 data.require_batches(batch_size=config.batch_size)
+require_divisible(config.devices, config.backend, config.batch_size, len(data.x_test))
 begin(config, "cifar")
 
 import keras
@@ -125,6 +131,7 @@ from keras_nladv import PathLengthCallback, core_image, tangent
 
 keras.utils.set_random_seed(config.seed)
 keras.config.set_dtype_policy(config.precision)
+spread(config.devices)
 
 # ---- The network.
 
@@ -136,6 +143,7 @@ model = convnet(
     granularity=config.granularity,
     **standardization(data.x_train),
 )
+synchronize(model, config.devices)
 compile_classifier(model, config.optimizer)
 before = Nonlinearity(model)
 
@@ -180,7 +188,7 @@ model.fit(
     initial_epoch=run.epochs,
     shuffle=False,  # The batches are shuffled.
     validation_data=(data.x_test.astype("float32"), data.y_test),
-    validation_batch_size=even_batch_size(len(data.x_test)),
+    validation_batch_size=even_batch_size(len(data.x_test), config.devices),
     verbose=0,
     callbacks=[
         batches.epochs(),

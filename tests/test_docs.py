@@ -26,8 +26,9 @@ def usable_engines():
 
 ROOT = Path(__file__).parent.parent
 RUN = {"python", *(f"python {engine}" for engine in usable_engines())}
-# Pages that run on each backend: the first that is seen, and the one of engines, which differ.
-EVERYWHERE = ("README.md", "docs/deploy.md")
+RUN.add(f"python {keras.backend.backend()}")
+# Pages that run on each backend: the first that is seen, and those on what differs.
+EVERYWHERE = ("README.md", "docs/deploy.md", "docs/devices.md")
 NAMES = {"keras": keras, "np": np}
 NAMES |= {name: value for name, value in vars(keras_nladv).items() if not name.startswith("_")}
 
@@ -43,7 +44,7 @@ def docstrings():
 def pages():
     """Each page's code, on the lines it has in the page.
 
-    What is marked as that of an engine, as in "python litert", runs where the engine does.
+    What is marked as that of an engine or a backend, as in "python litert", runs where that does.
     """
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         code, language = [], None
@@ -84,4 +85,8 @@ def test_page(code, few_digits, tmp_path, monkeypatch):
     # What is timed here decides nothing: only the network as a whole is, a few times.
     monkeypatch.setattr(costs, "MOST", costs.LEAST)
     monkeypatch.setattr(planner, "PATIENCE", 0.0)
-    exec(code, {"__name__": "__main__"})
+    try:
+        exec(code, {"__name__": "__main__"})
+    finally:
+        if keras.backend.backend() == "jax":  # Elsewhere there is nothing to set.
+            keras.distribution.set_distribution(None)

@@ -13,6 +13,7 @@ from keras_nladv import (
     PathLengthCallback,
     SparsePReLU,
     freeze_linear_units,
+    prune,
 )
 
 to_numpy = ops.convert_to_numpy
@@ -64,6 +65,26 @@ def test_slopes_freeze_as_with_an_optimizer_of_keras(constraint):
     assert (linear[1:] >= linear[:-1]).all()
     assert 3 <= linear[-1].sum() < len(SLOPES)
     np.testing.assert_array_equal(layer.nonlinear, ~linear[-1])
+
+
+def test_pruned_weights_stay_zero():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), SparsePReLU()])
+    model = prune(model, 0.5)
+    kernel, bias = model.layers[0].weights
+    moved = np.arange(1.0, 13).reshape(4, 3).astype("float32")
+    pruned = to_numpy(kernel) == 0
+    for variable in (kernel, bias):
+        variable.assign(moved[: len(variable.shape)].sum() + variable)
+    before = to_numpy(kernel)
+    assert (before != 0).all()
+    freeze_linear_units(model)
+    np.testing.assert_array_equal(to_numpy(kernel), np.where(pruned, 0, before))
+    assert (to_numpy(bias) != 0).all()
+    # What is not trained is left alone.
+    model.layers[0].trainable = False
+    kernel.assign(moved)
+    freeze_linear_units(model)
+    np.testing.assert_array_equal(to_numpy(kernel), moved)
 
 
 def test_weights_that_are_passed_through_functions():

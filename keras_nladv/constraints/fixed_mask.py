@@ -15,6 +15,9 @@ class FixedMask(keras.constraints.Constraint):
     out are zero whatever the step was: momentum, weight decay and loss scaling included. The mask
     is saved with the configuration of the layer, eight weights a byte, and compressed.
 
+    In a loop with an optimizer of `torch.optim` or optax, which know no constraints, call
+    `keras_nladv.freeze_linear_units(model)` after each step.
+
     **Averaged weights are not masked.** Optimizers with `use_ema=True` average what a step leaves
     before constraints are applied, and put it into the model when training ends, or sooner with
     `ema_overwrite_frequency`; `keras.callbacks.SwapEMAWeights` does so for epochs and evaluations,

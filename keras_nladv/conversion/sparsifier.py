@@ -195,7 +195,7 @@ class Sparsifier(Opener):
         outputs = layer(inputs)
         if isinstance(applied, keras.layers.PReLU):
             # By NumPy, as in `transfer_weights`.
-            slopes = keras.ops.convert_to_numpy(applied.alpha.value)
+            slopes = keras.ops.convert_to_numpy(applied.alpha)
             layer.alpha.assign(slopes.reshape(layer.alpha.shape))
         return outputs
 

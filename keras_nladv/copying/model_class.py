@@ -95,5 +95,6 @@ def _copy_attributes(original, model):
 def _attributes_of_keras():
     # With names, lest the names that Keras gives depend on it.
     x = keras.Input((1,), name="x")
-    models = keras.Model(x, x, name="functional"), keras.Sequential(name="sequential")
+    outputs = keras.layers.Identity(name="same")(x)  # Older versions take no inputs for outputs.
+    models = keras.Model(x, outputs, name="functional"), keras.Sequential(name="sequential")
     return {key for model in models for key in vars(model)}

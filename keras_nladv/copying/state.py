@@ -63,7 +63,7 @@ def _transfer_values(old, new):
             {key: keras.ops.convert_to_numpy(value) for key, value in store.items()}
         )
     for source, target in _pairs(old, new):
-        target.assign(keras.ops.convert_to_numpy(source.value))
+        target.assign(keras.ops.convert_to_numpy(source))
         target.trainable = source.trainable
         for attribute in ("regularizer", "constraint"):
             ours, theirs = getattr(target, attribute), getattr(source, attribute)

@@ -2,6 +2,8 @@ import logging
 from contextlib import contextmanager
 from typing import ClassVar
 
+import keras
+
 from keras_nladv.arguments import integer
 from keras_nladv.engines.engine import Engine
 
@@ -20,6 +22,11 @@ class Keras(Engine):
     def __init__(self, model, *, batch_size=None, size=None, threads=1, verify=False):
         integer("threads", threads, least=1)
         self._model = model
+
+    @classmethod
+    def version(cls):
+        # The package may be `keras-nightly`.
+        return keras.__version__
 
     def __call__(self, inputs):
         with _many_models():

@@ -159,7 +159,8 @@ class Call:
             operands = [x if x.shape == largest else self.mean(x) for x in operands]
         flat = np.stack([np.broadcast_to(labels, largest).ravel() for labels in operands])
         tuples, inverse = np.unique(flat, axis=1, return_inverse=True)
-        return self.graph.merge(tuples)[inverse].reshape(largest)
+        # In NumPy 2.0 the inverse has two axes.
+        return self.graph.merge(tuples)[inverse.ravel()].reshape(largest)
 
     def mean(self, labels):
         """Labels of one channel fed by all of `labels`, for where channels cannot be followed."""

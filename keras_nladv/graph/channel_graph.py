@@ -111,7 +111,7 @@ class ChannelGraph:
         columns, alike = np.unique(np.packbits(feeds, axis=0), axis=1, return_inverse=True)
         columns = np.unpackbits(columns, axis=0, count=len(distinct)).astype(bool)
         hubs = self.merge(np.broadcast_to(distinct[:, None], columns.shape), columns)
-        return self.fan_out(hubs[alike])
+        return self.fan_out(hubs[alike.ravel()])  # In NumPy 2.0 `alike` has two axes.
 
     def visit(self, channels, activation, units, shares):
         """Notes that `channels` run through `units` of an activation.

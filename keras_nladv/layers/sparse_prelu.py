@@ -209,8 +209,8 @@ class SparsePReLU(keras.layers.Layer):
                 f"The units of layer '{self.name}' are not known before it is built. Call it, or "
                 "the model it is part of, on data first."
             )
-        frozen = ops.convert_to_numpy(self.side.value) > NEAR_FROZEN
-        slopes = ops.convert_to_numpy(self.alpha.value)
+        frozen = ops.convert_to_numpy(self.side) > NEAR_FROZEN
+        slopes = ops.convert_to_numpy(self.alpha)
         # Not 1.0: NumPy 1 knows no common type of a float and bfloat16.
         return np.where(frozen, np.ones_like(slopes), slopes)
 

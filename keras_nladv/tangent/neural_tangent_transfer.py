@@ -57,6 +57,9 @@ class NeuralTangentTransfer(keras.Model):
     an untrained model say nothing, so `fit` sets them once to those of its inputs, for teacher and
     student alike; they do not change after that. Regularizers of the model play no part.
 
+    **On several devices**, with a `keras.distribution` or in a scope of `tf.distribute`, it comes
+    out as on one. Each device gets whole batches, as a kernel needs them: they take as long.
+
     In the logs, and thereby in `History`, are the `loss`, the mean squared difference of outputs,
     `output_distance`, that of kernels, `kernel_distance` (or its estimate), and `squared_norm`, the
     last term without its factor.
@@ -225,7 +228,9 @@ class NeuralTangentTransfer(keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         output_distance, kernel_distance, squares = y_pred
         penalty = self.l2 / self.density * squares
-        return output_distance + self.ntk_strength * kernel_distance + penalty
+        loss = output_distance + self.ntk_strength * kernel_distance + penalty
+        # Their gradients are summed.
+        return loss / self._replicas
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         for metric, value in zip(self._distances, y_pred, strict=True):
@@ -292,7 +297,7 @@ class NeuralTangentTransfer(keras.Model):
         steps = {}
         if is_stream(x):
             batches = StreamedBatches(
-                x, self._batch, self.seed, self._signs, steps_per_epoch, initial_epoch
+                x, self._batch, self.seed, self._signs, steps_per_epoch, initial_epoch, self._copies
             )
             # The iterator goes on from epoch to epoch.
             given, prepare, steps = iter(batches), [], {"steps_per_epoch": batches.steps}
@@ -312,7 +317,7 @@ class NeuralTangentTransfer(keras.Model):
                 validation_data = stream.gathered(validation_steps)
             held_out = self._checked(validation_data, "validation_data")
             held_out = self._batches(held_out, batch_size)
-        if int(self.optimizer.iterations) == 0:
+        if ops.convert_to_numpy(self.optimizer.iterations) == 0:
             self._calibrate(batches)
         # Keras would track an attribute that is set.
         self.__dict__.pop("student", None)
@@ -330,7 +335,22 @@ class NeuralTangentTransfer(keras.Model):
 
     def _batches(self, x, batch_size, steps=None):
         size = min(batch_size, count(x))
-        return UnlabelledBatches(x, size, self.seed, self._signs(size), steps)
+        return UnlabelledBatches(x, size, self.seed, self._signs(size), steps, self._copies)
+
+    @property
+    def _copies(self):
+        """On how many devices a batch comes: a kernel between two parts of it needs all of it."""
+        distribution = keras.distribution.distribution()
+        if distribution is not None:
+            mesh = distribution.device_mesh
+            return mesh.shape[mesh.axis_names.index(distribution.batch_dim_name)]
+        return self._replicas
+
+    @property
+    def _replicas(self):
+        """How often TensorFlow holds the model. Keras has the strategy there alone."""
+        strategy = getattr(self, "distribute_strategy", None)
+        return 1 if strategy is None else strategy.num_replicas_in_sync
 
     def _signs(self, size):
         """The shape of the random signs for a batch, `None` if there are none."""

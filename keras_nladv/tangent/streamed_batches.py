@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_nladv.tangent.batches import count
+from keras_nladv.tangent.unlabelled_batches import with_signs
 
 
 class StreamedBatches:
@@ -19,13 +20,15 @@ class StreamedBatches:
         signs: Function of the size of a batch that returns the shape of its signs, or `None`.
         steps: Integer, the number of batches in an epoch, or `None`: those that there are.
         epoch: Integer, the first epoch.
+        copies: Integer, the number of devices that a batch is for, whole on each.
     """
 
-    def __init__(self, source, checked, seed, signs, steps, epoch):
+    def __init__(self, source, checked, seed, signs, steps, epoch, copies=1):
         self._source = source
         self._checked = checked
         self.seed = seed
         self._epoch = epoch
+        self._copies = copies
         self._rest = self._forever()
         self._size = count(self.first(1)[0])
         self._signs = signs(self._size)
@@ -55,12 +58,7 @@ class StreamedBatches:
         full = (x for x in self._rest if count(x) == self._size)
         for number, x in enumerate(full):
             epoch, index = divmod(number, self.steps)
-            x = keras.tree.map_structure(lambda each: each[None], x)
-            if self._signs is None:
-                yield ((x,),)
-            else:
-                rng = np.random.default_rng([self.seed, self._epoch + epoch, index])
-                yield ((x, rng.choice(np.array([-1, 1], "float32"), (1, *self._signs))),)
+            yield with_signs(x, self._signs, [self.seed, self._epoch + epoch, index], self._copies)
 
     def _forever(self):
         if hasattr(self._source, "__next__"):

@@ -15,11 +15,13 @@ class UnlabelledBatches(keras.utils.PyDataset):
         seed: Integer.
         signs: Shape of the signs of a batch, or `None`.
         steps: Integer, the number of batches in an epoch at most, or `None`.
+        copies: Integer, the number of devices that a batch is for, whole on each.
     """
 
-    def __init__(self, x, batch_size, seed, signs, steps=None):
+    def __init__(self, x, batch_size, seed, signs, steps=None, copies=1):
         super().__init__()
         self.x = x
+        self.copies = copies
         self.batch_size = batch_size
         self.seed = seed
         self.signs = signs
@@ -52,9 +54,14 @@ class UnlabelledBatches(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         chosen = self._order[index * self.batch_size : (index + 1) * self.batch_size]
-        # Behind an axis of size 1: for Keras, that of a batch has no size where it compiles.
-        x = keras.tree.map_structure(lambda each: each[None, chosen], self.x)
-        if self.signs is None:
-            return ((x,),)
-        rng = np.random.default_rng([self.seed, self.epoch, index])
-        return ((x, rng.choice(np.array([-1, 1], "float32"), (1, *self.signs))),)
+        x = keras.tree.map_structure(lambda each: each[chosen], self.x)
+        return with_signs(x, self.signs, [self.seed, self.epoch, index], self.copies)
+
+
+def with_signs(x, signs, seed, copies):
+    """What a `NeuralTangentTransfer` is called on: a batch, with random signs if there are any."""
+    batch = (x,)
+    if signs is not None:
+        batch += (np.random.default_rng(seed).choice(np.array([-1, 1], "float32"), signs),)
+    # Behind an axis that devices share: for Keras, that of a batch has no size where it compiles.
+    return (keras.tree.map_structure(lambda each: np.repeat(each[None], copies, axis=0), batch),)

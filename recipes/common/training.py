@@ -79,9 +79,15 @@ def cosine(progress):
     return 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def even_batch_size(number):
-    """Batches of one size, if possible, of at most 512: JAX compiles for each size."""
-    return math.ceil(number / math.ceil(number / 512))
+def even_batch_size(number, devices=1):
+    """Batches of one size, if possible, of at most 512: JAX compiles for each size.
+
+    On several devices, whose number divides that of examples, it divides the size, too.
+    """
+    if devices == 1:
+        return math.ceil(number / math.ceil(number / 512))
+    share = number // devices
+    return devices * max(d for d in range(1, max(512 // devices, 1) + 1) if share % d == 0)
 
 
 def standardization(images):

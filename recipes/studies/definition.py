@@ -21,7 +21,7 @@ FOLDER = Path(__file__).parent
 # No more cells than this, of all experiments: each is looked at before the first is run.
 MOST = 10_000
 # Options of the recipes that do not say what a cell is.
-RESERVED = {*RunConfig.momentary, "backend", "help", "translate"}
+RESERVED = {*RunConfig.momentary, "backend", "devices", "help", "translate"}
 
 
 def is_option(name: str) -> str:
