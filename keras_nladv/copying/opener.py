@@ -37,6 +37,20 @@ class Opener(ModelCopy):
                 self.unmatched[id(layer)].update(map(id, inside))
         return self.copied(layer)
 
+    def inlined(self, node, args, kwargs, prefix):
+        """Puts the calls of a nested model in the place of its own."""
+        model = node.operation
+        masks = keras.tree.flatten(kwargs.get("mask"))
+        inputs = keras.tree.flatten((args, {**kwargs, "mask": None}))
+        inputs = [x for x in inputs if isinstance(x, keras.KerasTensor)]
+        for tensor, mask in zip(inputs, masks):
+            if mask is not None:
+                private.with_mask(tensor, mask)
+        values = {id(tensor): x for tensor, x in zip(model.inputs, inputs, strict=True)}
+        self.follow(private.nodes_between(model.inputs, model.outputs), values, prefix)
+        _, outputs = private.structures(model)
+        return keras.tree.map_structure(lambda tensor: values[id(tensor)], outputs)
+
     def composite(self, node, args, kwargs, prefix):
         """Opens a layer into the calls that it makes, if there are activations among them."""
         layer = node.operation
@@ -60,8 +74,8 @@ class Opener(ModelCopy):
             results = keras.tree.map_structure(lambda tensor: values[id(tensor)], run.outputs)
         else:
             self.follow(run.mask_nodes, values, f"{layer.name}_")
-        self._pass_masks(layer, run, values, keras.tree.flatten(results))
-        return results
+        results = self._with_masks(layer, run, values, results)
+        return self.behind(layer, results, prefix) if wanted else results
 
     def closed(self, node, args, kwargs, prefix, error):
         """Calls a layer that cannot be opened, for the reason that `error` says."""
@@ -70,17 +84,23 @@ class Opener(ModelCopy):
     def enters(self, layer, nodes):
         """Is told of the nodes of a layer before they are followed."""
 
-    def _pass_masks(self, layer, run, values, results):
+    def behind(self, layer, results, prefix):
+        """Puts something behind the parts of a layer that was opened. Returns its outputs."""
+        return results
+
+    def _with_masks(self, layer, run, values, results):
         """Lets the results have the masks that the layer gives its outputs as the model runs.
 
         Some layers attach masks in their `call`; operations drop them.
         """
         first = run.starts[0][1]
-        masks = [None] * len(results)
+        flat = keras.tree.flatten(results)
+        masks = [None] * len(flat)
         if layer.supports_masking:
             masks = keras.tree.flatten(layer.compute_mask(first, private.mask_of(first))) or masks
-        for tensor, mask, attached in zip(results, masks, run.masks):
+        for tensor, mask, attached in zip(flat, masks, run.masks):
             private.with_mask(tensor, mask if attached is None else values[id(attached)])
+        return results
 
 
 def activates(node, kinds=()):

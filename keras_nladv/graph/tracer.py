@@ -126,7 +126,9 @@ class Tracer:
         if not call.carrying:
             return constant(call)
         if private.is_functional(call.operation):
-            outputs = self._run(call.operation, call.inputs, scope=call.name + "/")
+            # Keras gives nested models the masks of their inputs, too.
+            given = replace(call, kwargs={**call.kwargs, "mask": None}).inputs
+            outputs = self._run(call.operation, given, scope=call.name + "/")
             return [channels.labels for channels in outputs]
         rule = find_rule(call.operation)
         if rule is None and private.is_keras_operation(call.operation):
