@@ -7,8 +7,8 @@ import keras
 import numpy as np
 
 from keras_nladv import private
-from keras_nladv.copying.unknown_sizes import UnknownSizes
 from keras_nladv.graph.rules import find_rule
+from keras_nladv.unknown_sizes import UnknownSizes
 
 
 class CannotOpenError(ValueError):

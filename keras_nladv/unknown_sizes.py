@@ -91,9 +91,13 @@ class UnknownSizes:
         return self._spread(x, self._targets(shape))
 
     def ones(self, shape, dtype=None):
+        if not _is_symbolic(shape):
+            return self._keras["ones"](shape, dtype)
         return self.full(shape, 1, dtype or keras.config.floatx())
 
     def zeros(self, shape, dtype=None):
+        if not _is_symbolic(shape):
+            return self._keras["zeros"](shape, dtype)
         return self.full(shape, 0, dtype or keras.config.floatx())
 
     def full(self, shape, fill_value, dtype=None):
