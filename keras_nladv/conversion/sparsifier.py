@@ -1,10 +1,14 @@
-import inspect
-
 import keras
 
 from keras_nladv import private
 from keras_nladv.conversion.site import Site
-from keras_nladv.copying.opener import RECURRENT, Opener, activates, activates_inside
+from keras_nladv.copying.opener import (
+    RECURRENT,
+    Opener,
+    activates,
+    activates_inside,
+    masks_matter,
+)
 from keras_nladv.copying.pointwise import (
     function_name,
     fuses_activation,
@@ -12,7 +16,6 @@ from keras_nladv.copying.pointwise import (
     pointwise_function,
 )
 from keras_nladv.graph.rules import find_rule
-from keras_nladv.layers.pass_mask import PassMask
 from keras_nladv.layers.sparse_prelu import SparsePReLU
 
 # What may stand between a depthwise convolution and its activations: it acts on each channel.
@@ -66,7 +69,7 @@ class Sparsifier(Opener):
 
     def called(self, node, args, kwargs, prefix):
         operation, output = node.operation, node.outputs[0]
-        if private.is_functional(operation) and _masks_matter(operation, args, kwargs):
+        if private.is_functional(operation) and masks_matter(operation, args, kwargs):
             outer, self._scope = self._scope, f"{self._scope}{prefix}{operation.name}/"
             outputs = self.inlined(node, args, kwargs, "")
             self._scope = outer
@@ -259,18 +262,6 @@ class Sparsifier(Opener):
                 # The operation is kept alive, for its `id`.
                 self._inside[id(operation)] = (id(layer), index), layer, operation
 
-    def behind(self, layer, results, prefix):
-        """Attaches masks as the model runs, too, where losses look for them."""
-
-        def masked(tensor):
-            mask = private.mask_of(tensor)
-            if mask is None:
-                return tensor
-            name = self.unique_name(f"{prefix}{layer.name}_mask")
-            return PassMask(name=name, dtype=tensor.dtype)(tensor, mask=mask)
-
-        return keras.tree.map_structure(masked, results)
-
     def closed(self, node, args, kwargs, prefix, error):
         """Gives a layer that cannot be opened another `activation`, if it takes that argument."""
         layer = node.operation
@@ -299,20 +290,6 @@ class Sparsifier(Opener):
                 self.unmatched[id(layer)].update(map(id, private.sublayers(part)))
             return outputs
         return self.repeated(node, args, kwargs, prefix)
-
-
-def _masks_matter(model, args, kwargs):
-    """Whether layers that may be opened inside a model are given masks.
-
-    Keras lets masks reach them as the model runs; the graph inside does not know of any.
-    """
-    leaves = keras.tree.flatten((args, kwargs))
-    return any(private.mask_of(leaf) is not None for leaf in leaves) and any(
-        find_rule(part) is None
-        and (part.supports_masking or "mask" in inspect.signature(part.call).parameters)
-        for part in private.sublayers(model)
-        if not private.is_functional(part) and not isinstance(part, keras.layers.InputLayer)
-    )
 
 
 def _not_pointwise(site):

@@ -1,3 +1,4 @@
+import inspect
 from typing import Any
 
 import keras
@@ -7,6 +8,7 @@ from keras_nladv.copying.model_copy import ModelCopy
 from keras_nladv.copying.opened import CannotOpenError, opened
 from keras_nladv.copying.pointwise import fuses_activation, pointwise_function
 from keras_nladv.graph.rules import find_rule
+from keras_nladv.layers.pass_mask import PassMask
 from keras_nladv.layers.sparse_prelu import SparsePReLU
 
 RECURRENT = (keras.layers.RNN, keras.layers.Bidirectional)
@@ -85,8 +87,16 @@ class Opener(ModelCopy):
         """Is told of the nodes of a layer before they are followed."""
 
     def behind(self, layer, results, prefix):
-        """Puts something behind the parts of a layer that was opened. Returns its outputs."""
-        return results
+        """Attaches masks as the model runs, too, where losses look for them."""
+
+        def masked(tensor):
+            mask = private.mask_of(tensor)
+            if mask is None:
+                return tensor
+            name = self.unique_name(f"{prefix}{layer.name}_mask")
+            return PassMask(name=name, dtype=tensor.dtype)(tensor, mask=mask)
+
+        return keras.tree.map_structure(masked, results)
 
     def _with_masks(self, layer, run, values, results):
         """Lets the results have the masks that the layer gives its outputs as the model runs.
@@ -101,6 +111,20 @@ class Opener(ModelCopy):
         for tensor, mask, attached in zip(flat, masks, run.masks):
             private.with_mask(tensor, mask if attached is None else values[id(attached)])
         return results
+
+
+def masks_matter(model, args, kwargs):
+    """Whether layers that may be opened inside a model are given masks.
+
+    Keras lets masks reach them as the model runs; the graph inside does not know of any.
+    """
+    leaves = keras.tree.flatten((args, kwargs))
+    return any(private.mask_of(leaf) is not None for leaf in leaves) and any(
+        find_rule(part) is None
+        and (part.supports_masking or "mask" in inspect.signature(part.call).parameters)
+        for part in private.sublayers(model)
+        if not private.is_functional(part) and not isinstance(part, keras.layers.InputLayer)
+    )
 
 
 def activates(node, kinds=()):

@@ -1,8 +1,8 @@
 """Which operation of `keras.ops` follows which path rule.
 
 Operations have no public classes; they are told by the names of their classes. Those that are
-missing here are unknown on purpose: `exp`, `log` or `sin` are as often part of a softmax, a loss or a
-code of positions, which do not count, as they are an activation. Powers and roots, of which
+missing here are unknown on purpose: `exp`, `log` or `sin` are as often part of a softmax, a loss or
+a code of positions, which do not count, as they are an activation. Powers and roots, of which
 normalization by hand is made, pass.
 """
 

@@ -31,3 +31,7 @@ class Flattener(Opener):
         if isinstance(operation, keras.Layer) and find_rule(operation) is None:
             return self.composite(node, args, kwargs, prefix)
         return self.repeated(node, args, kwargs, prefix)
+
+    def behind(self, layer, results, prefix):
+        """Nothing: what is made of the copy is not trained, and knows masks without."""
+        return results
