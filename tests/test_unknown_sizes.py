@@ -19,8 +19,7 @@ def flat(x):
 def causal(x):
     batch, length, _ = ops.shape(x)
     mask = ops.arange(length)[:, None] >= ops.arange(length) - length + length
-    count = ops.concatenate([ops.expand_dims(batch, -1), ops.convert_to_tensor([1, 1])], 0)
-    mask = ops.tile(ops.reshape(mask, [1, length, length]), count)
+    mask = ops.tile(ops.reshape(mask, [1, length, length]), (batch, 1, 1))
     return ops.matmul(ops.cast(mask, "float32"), x)
 
 

@@ -114,8 +114,7 @@ def prunable(
         raise ValueError(
             f"Model '{model.name}' has nothing to prune: no trainable kernel of Dense, EinsumDense "
             f"or convolutional layers{'' if select is None else f' that select={select!r} takes'}. "
-            "Kernels inside layers that are made of others are pruned if these can be opened, which "
-            "`sparsify(model, return_report=True)` says, too."
+            "Kernels inside layers that are made of others are pruned if these can be opened."
         )
     return list(found.values())
 

@@ -85,9 +85,8 @@ def pointnet():
 @keras.saving.register_keras_serializable(package="zoo")
 class CTCLayer(layers.Layer):
     def call(self, y_true, y_pred):
-        batch_len = ops.cast(ops.shape(y_true)[0], dtype="int32")
         lengths = [
-            ops.cast(ops.shape(y)[1], dtype="int32") * ops.ones((batch_len,), dtype="int32")
+            ops.shape(y)[1] * ops.ones((ops.shape(y_true)[0],), dtype="int32")
             for y in (y_true, y_pred)
         ]
         loss = ops.ctc_loss(y_true, ops.log(y_pred + 1e-7), *lengths, mask_index=0)

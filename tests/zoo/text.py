@@ -191,10 +191,7 @@ class TransformerDecoder(layers.Layer):
         j = ops.arange(sequence_length)
         mask = ops.cast(i >= j, dtype="int32")
         mask = ops.reshape(mask, (1, input_shape[1], input_shape[1]))
-        mult = ops.concatenate(
-            [ops.expand_dims(batch_size, -1), ops.convert_to_tensor([1, 1])], axis=0
-        )
-        return ops.tile(mask, mult)
+        return ops.tile(mask, (batch_size, 1, 1))
 
     def get_config(self):
         names = ("embed_dim", "latent_dim", "num_heads")
@@ -204,10 +201,10 @@ class TransformerDecoder(layers.Layer):
 @specimen
 def translation_transformer():
     """English to Spanish, of sentences of any length."""
-    encoder_inputs = keras.Input((None,), dtype="int64", name="encoder_inputs")
+    encoder_inputs = keras.Input((None,), dtype="int32", name="encoder_inputs")
     x = PositionalEmbedding(10, 9, 4)(encoder_inputs)
     encoder_outputs = TransformerEncoder(4, 6, 2)(x)
-    decoder_inputs = keras.Input((None,), dtype="int64", name="decoder_inputs")
+    decoder_inputs = keras.Input((None,), dtype="int32", name="decoder_inputs")
     x = PositionalEmbedding(10, 9, 4)(decoder_inputs)
     x = TransformerDecoder(4, 6, 2)([x, encoder_outputs])
     decoder_outputs = layers.Dense(9, activation="softmax")(layers.Dropout(0.5)(x))
