@@ -38,7 +38,7 @@ KNOWN = {
     "tiled": lambda x, y: y + ops.tile(ROW[None], (ops.shape(y)[1], 1)),
     "a token": lambda x, y: ops.concatenate([ops.zeros((ops.shape(x)[0], 1, 4)), y], 1),
     "a count": lambda x, y: ops.sum(y, 1) / ops.cast(ops.shape(x)[1], x.dtype),
-    "positions": lambda x, y: y[:, 1:] + ops.cast(ops.arange(1, ops.shape(y)[1]), "float32")[
+    "positions": lambda x, y: y[:, 1:] * ops.cast(ops.arange(1, ops.shape(y)[1]), "float32")[
         None, :, None
     ],
     "triangle": lambda x, y: ops.matmul(
@@ -60,6 +60,18 @@ UNKNOWN = {
 }  # fmt: skip
 
 
+# Shapes that are tensors, as in published examples. Not all backends run them.
+SYMBOLIC = {
+    "concatenated": lambda x, y: y + ops.tile(
+        ROW[None, None],
+        ops.concatenate(
+            [ops.expand_dims(ops.shape(x)[0], -1), ops.convert_to_tensor([1, 1])], axis=0
+        ),
+    ),
+    "stacked": lambda x, y: ops.reshape(y, ops.stack([ops.shape(x)[0], ops.shape(x)[1] * 4])),
+}  # fmt: skip
+
+
 @keras.saving.register_keras_serializable(package="tests")
 class Sized(layers.Layer):
     def __init__(self, case, **kwargs):
@@ -67,8 +79,11 @@ class Sized(layers.Layer):
         self.case = case
         self.dense = layers.Dense(4, activation="relu")
 
+    def build(self, shape):
+        self.dense.build(shape)
+
     def call(self, x):
-        return {**KNOWN, **UNKNOWN}[self.case](x, self.dense(x))
+        return {**KNOWN, **UNKNOWN, **SYMBOLIC}[self.case](x, self.dense(x))
 
     def get_config(self):
         return {**super().get_config(), "case": self.case}
@@ -88,6 +103,16 @@ def test_sizes_that_are_not_known(case, length, tmp_path):
     for x in (X, X[:2, : length or 4]):
         for copy in (sparse, loaded):
             assert_close(arrays(copy, x), arrays(model, x))
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("case", SYMBOLIC)
+def test_shapes_that_are_tensors(case):
+    inputs = keras.Input((None, 4))
+    sized = Sized(case)
+    sized.compute_output_shape = lambda shape: (None, None, 4)[: 3 if case == "concatenated" else 2]
+    _, report = sparsify(keras.Model(inputs, sized(inputs)), return_report=True)
+    assert not report.left
 
 
 @pytest.mark.once

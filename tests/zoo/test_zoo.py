@@ -15,7 +15,7 @@ from tests.zoo.feeding import tried_and_claimed
 from tests.zoo.registry import ZOO
 
 # What stands for the others where backends compile each of them.
-EVERYWHERE = ("translation_transformer", "attention_by_hand", "unet_xception")
+EVERYWHERE = ("attention_by_hand", "two_tower_recommender")
 
 
 def test_there_are_enough():
