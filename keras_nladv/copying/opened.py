@@ -128,7 +128,10 @@ def _calls(run):
 def _run(layer, args, kwargs, training, values=()):
     if "training" in inspect.signature(layer.call).parameters:
         kwargs = {**kwargs, "training": training}
-    starts, owners, masks_of = [], [], {}
+    starts: list[tuple[Any, Any]] = []
+    # The same tensors, with those whose sizes they have: what they are masks of, or themselves.
+    owners: list[tuple[Any, Any]] = []
+    masks_of: dict[int, Any] = {}
 
     def fresh(leaf, owner=None):
         if not isinstance(leaf, keras.KerasTensor):
