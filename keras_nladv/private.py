@@ -398,52 +398,6 @@ def dynamic_causal_masks(layer, sequence):
         module.compute_causal_mask = original
 
 
-class UnknownSize:
-    """The size of an axis of a symbolic tensor that is not known.
-
-    Attributes:
-        tensor: The `KerasTensor`.
-        axis: The axis.
-    """
-
-    def __init__(self, tensor, axis):
-        self.tensor = tensor
-        self.axis = axis
-
-
-@contextmanager
-def dynamic_positions():
-    """Lets `keras.ops.arange` count the positions of a symbolic tensor along an unknown axis.
-
-    While this lasts, `keras.ops.shape` says which axis an unknown size is of.
-    """
-    shape, arange = keras.ops.shape, keras.ops.arange
-
-    def shape_with_unknown_sizes(x):
-        sizes = shape(x)
-        if not isinstance(x, keras.KerasTensor):
-            return sizes
-        return tuple(
-            UnknownSize(x, axis) if size is None else size for axis, size in enumerate(sizes)
-        )
-
-    def arange_of_positions(start, stop=None, step=None, dtype=None):
-        size = start if stop is None else stop
-        if not isinstance(size, UnknownSize) or step not in (None, 1):
-            return arange(start, stop, step, dtype)
-        along: list[Any] = [0] * len(size.tensor.shape)
-        along[size.axis] = slice(None)
-        ones = keras.ops.ones_like(size.tensor[tuple(along)], dtype=dtype or "int32")
-        positions = keras.ops.cumsum(ones) - 1
-        return positions if stop is None else positions[start:]
-
-    keras.ops.shape, keras.ops.arange = shape_with_unknown_sizes, arange_of_positions
-    try:
-        yield
-    finally:
-        keras.ops.shape, keras.ops.arange = shape, arange
-
-
 def _spec_from_call(layer):
     return lambda *args, **kwargs: keras.Operation.compute_output_spec(layer, *args, **kwargs)
 

@@ -375,7 +375,16 @@ else:
 
 # What is done already is not done again. Each point of the results starts from the same seed, so
 # that it does not matter which these are.
-rows = run.read_points("method", "budget")
+rows = run.read_points(
+    method=str,
+    budget=float | None,
+    reached=float,
+    accuracy=float,
+    path_length=float,
+    nonlinear_operations=int,
+    parameters=int,
+    macs=int,
+)
 done = {(row["method"], row["budget"]) for row in rows}
 if not done:
     rows.append(described("original", "original", None, original, original))

@@ -145,7 +145,17 @@ print(
 x_test = data.x_test.astype("float32")
 start = time.perf_counter()
 # What is done already is not done again.
-rows = run.read_points("period", "learning_rate", "seed")
+rows = run.read_points(
+    period=str,
+    learning_rate=float,
+    seed=int,
+    feature_updates=int,
+    loss=float,
+    accuracy=float,
+    accuracy_of_training=float,
+    accuracy_of_network=float,
+    diverged=bool,
+)
 done = {(row["period"], row["learning_rate"], row["seed"]) for row in rows}
 seeds = range(config.seed, config.seed + config.repeats)
 bar = tqdm(

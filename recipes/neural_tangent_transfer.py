@@ -146,7 +146,17 @@ x_train, x_test = (
 )
 start = time.perf_counter()
 # What is done already is not done again.
-rows = run.read_points("method", "density", "seed")
+rows = run.read_points(
+    method=str,
+    density=float,
+    seed=int,
+    accuracy=float,
+    path_length=float,
+    accuracies=list[float],
+    kernel_distance_before=(float, None),
+    kernel_distance_after=(float, None),
+    transfer_seconds=(float, None),
+)
 done = {(row["method"], row["density"], row["seed"]) for row in rows}
 # The dense network has no masks.
 cases = [

@@ -2,7 +2,13 @@ import keras
 
 from keras_nladv import private
 from keras_nladv.conversion.site import Site
-from keras_nladv.copying.opener import RECURRENT, Opener, activates, activates_inside
+from keras_nladv.copying.opener import (
+    RECURRENT,
+    Opener,
+    activates,
+    activates_inside,
+    masks_matter,
+)
 from keras_nladv.copying.pointwise import (
     function_name,
     fuses_activation,
@@ -63,6 +69,11 @@ class Sparsifier(Opener):
 
     def called(self, node, args, kwargs, prefix):
         operation, output = node.operation, node.outputs[0]
+        if private.is_functional(operation) and masks_matter(operation, args, kwargs):
+            outer, self._scope = self._scope, f"{self._scope}{prefix}{operation.name}/"
+            outputs = self.inlined(node, args, kwargs, "")
+            self._scope = outer
+            return outputs
         if isinstance(operation, SparsePReLU) or private.is_functional(operation):
             return self.repeated(node, args, kwargs, prefix)
         if fuses_activation(operation):

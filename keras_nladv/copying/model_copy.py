@@ -1,3 +1,4 @@
+import inspect
 from collections import defaultdict
 
 import keras
@@ -113,6 +114,8 @@ class ModelCopy:
             # What is `None` and need not be said: the attention layers of keras-hub take `cache`
             # in `call` but not where Keras asks for the shape of the output.
             kwargs = {key: value for key, value in kwargs.items() if value is not None}
+            if isinstance(node.operation, keras.Layer):
+                kwargs = {**_masks(node.operation, args, kwargs), **kwargs}
             outputs = keras.tree.flatten(self.called(node, args, kwargs, prefix))
             values.update((id(tensor), x) for tensor, x in zip(node.outputs, outputs, strict=True))
 
@@ -176,6 +179,33 @@ class ModelCopy:
         if isinstance(layer, keras.layers.InputLayer):
             return keras.layers.InputLayer.from_config(layer.get_config()).output
         return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name)
+
+
+def _masks(layer, args, kwargs):
+    """The masks that a layer is given with its inputs, as keyword arguments.
+
+    Keras looks for them on tensors as the model runs, where it has not noted them before. What a
+    block was opened into has lost them by then: they are known of symbolic tensors only.
+    """
+    signature = inspect.signature(layer.call)
+    given = {
+        name: value
+        for name, value in signature.bind(*args, **kwargs).arguments.items()
+        if (leaves := keras.tree.flatten(value))
+        and all(isinstance(leaf, keras.KerasTensor) for leaf in leaves)
+    }
+    masks = {
+        "mask" if len(given) == 1 else f"{name}_mask": keras.tree.map_structure(
+            private.mask_of, value
+        )
+        for name, value in given.items()
+    }
+    return {
+        name: value
+        for name, value in masks.items()
+        if name in signature.parameters
+        and any(mask is not None for mask in keras.tree.flatten(value))
+    }
 
 
 def _is_chain(tensor, nodes):

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_nladv import private
 from keras_nladv.graph.rules import find_rule
+from keras_nladv.unknown_sizes import UnknownSizes
 
 
 class CannotOpenError(ValueError):
@@ -127,21 +128,28 @@ def _calls(run):
 def _run(layer, args, kwargs, training, values=()):
     if "training" in inspect.signature(layer.call).parameters:
         kwargs = {**kwargs, "training": training}
-    starts = []
+    starts: list[tuple[Any, Any]] = []
+    # The same tensors, with those whose sizes they have: what they are masks of, or themselves.
+    owners: list[tuple[Any, Any]] = []
+    masks_of: dict[int, Any] = {}
 
-    def fresh(leaf):
+    def fresh(leaf, owner=None):
         if not isinstance(leaf, keras.KerasTensor):
             return leaf
         tensor = keras.KerasTensor(leaf.shape, leaf.dtype)
         starts.append((tensor, leaf))
         mask = private.mask_of(leaf)
-        return tensor if mask is None else private.with_mask(tensor, fresh(mask))
+        owners.append((tensor, masks_of.get(id(leaf), tensor) if owner is None else owner))
+        if mask is None:
+            return tensor
+        masks_of[id(mask)] = tensor
+        return private.with_mask(tensor, fresh(mask, tensor))
 
     args, kwargs = keras.tree.map_structure(fresh, (args, kwargs))
     with ExitStack() as stack:
         effects = stack.enter_context(private.symbolic_run(layer, training, values))
         stack.enter_context(private.dynamic_causal_masks(layer, starts[0][0]))
-        stack.enter_context(private.dynamic_positions())
+        stack.enter_context(UnknownSizes(owners).in_force())
         try:
             outputs = layer.call(*args, **kwargs)
         except Exception as error:

@@ -1,3 +1,4 @@
+import inspect
 from typing import Any
 
 import keras
@@ -7,6 +8,7 @@ from keras_nladv.copying.model_copy import ModelCopy
 from keras_nladv.copying.opened import CannotOpenError, opened
 from keras_nladv.copying.pointwise import fuses_activation, pointwise_function
 from keras_nladv.graph.rules import find_rule
+from keras_nladv.layers.pass_mask import PassMask
 from keras_nladv.layers.sparse_prelu import SparsePReLU
 
 RECURRENT = (keras.layers.RNN, keras.layers.Bidirectional)
@@ -37,6 +39,20 @@ class Opener(ModelCopy):
                 self.unmatched[id(layer)].update(map(id, inside))
         return self.copied(layer)
 
+    def inlined(self, node, args, kwargs, prefix):
+        """Puts the calls of a nested model in the place of its own."""
+        model = node.operation
+        masks = keras.tree.flatten(kwargs.get("mask"))
+        inputs = keras.tree.flatten((args, {**kwargs, "mask": None}))
+        inputs = [x for x in inputs if isinstance(x, keras.KerasTensor)]
+        for tensor, mask in zip(inputs, masks):
+            if mask is not None:
+                private.with_mask(tensor, mask)
+        values = {id(tensor): x for tensor, x in zip(model.inputs, inputs, strict=True)}
+        self.follow(private.nodes_between(model.inputs, model.outputs), values, prefix)
+        _, outputs = private.structures(model)
+        return keras.tree.map_structure(lambda tensor: values[id(tensor)], outputs)
+
     def composite(self, node, args, kwargs, prefix):
         """Opens a layer into the calls that it makes, if there are activations among them."""
         layer = node.operation
@@ -60,8 +76,8 @@ class Opener(ModelCopy):
             results = keras.tree.map_structure(lambda tensor: values[id(tensor)], run.outputs)
         else:
             self.follow(run.mask_nodes, values, f"{layer.name}_")
-        self._pass_masks(layer, run, values, keras.tree.flatten(results))
-        return results
+        results = self._with_masks(layer, run, values, results)
+        return self.behind(layer, results, prefix) if wanted else results
 
     def closed(self, node, args, kwargs, prefix, error):
         """Calls a layer that cannot be opened, for the reason that `error` says."""
@@ -70,17 +86,45 @@ class Opener(ModelCopy):
     def enters(self, layer, nodes):
         """Is told of the nodes of a layer before they are followed."""
 
-    def _pass_masks(self, layer, run, values, results):
+    def behind(self, layer, results, prefix):
+        """Attaches masks as the model runs, too, where losses look for them."""
+
+        def masked(tensor):
+            mask = private.mask_of(tensor)
+            if mask is None:
+                return tensor
+            name = self.unique_name(f"{prefix}{layer.name}_mask")
+            return PassMask(name=name, dtype=tensor.dtype)(tensor, mask=mask)
+
+        return keras.tree.map_structure(masked, results)
+
+    def _with_masks(self, layer, run, values, results):
         """Lets the results have the masks that the layer gives its outputs as the model runs.
 
         Some layers attach masks in their `call`; operations drop them.
         """
         first = run.starts[0][1]
-        masks = [None] * len(results)
+        flat = keras.tree.flatten(results)
+        masks = [None] * len(flat)
         if layer.supports_masking:
             masks = keras.tree.flatten(layer.compute_mask(first, private.mask_of(first))) or masks
-        for tensor, mask, attached in zip(results, masks, run.masks):
+        for tensor, mask, attached in zip(flat, masks, run.masks):
             private.with_mask(tensor, mask if attached is None else values[id(attached)])
+        return results
+
+
+def masks_matter(model, args, kwargs):
+    """Whether layers that may be opened inside a model are given masks.
+
+    Keras lets masks reach them as the model runs; the graph inside does not know of any.
+    """
+    leaves = keras.tree.flatten((args, kwargs))
+    return any(private.mask_of(leaf) is not None for leaf in leaves) and any(
+        find_rule(part) is None
+        and (part.supports_masking or "mask" in inspect.signature(part.call).parameters)
+        for part in private.sublayers(model)
+        if not private.is_functional(part) and not isinstance(part, keras.layers.InputLayer)
+    )
 
 
 def activates(node, kinds=()):

@@ -18,6 +18,7 @@ from keras_nladv.graph.rules import (
     passes,
     rules_for,
 )
+from keras_nladv.layers.pass_mask import PassMask
 from keras_nladv.layers.sparse_prelu import SparsePReLU
 
 
@@ -430,6 +431,7 @@ def time_distributed(call):
 rules_for(applies_activation, layers.Activation)
 rules_for(activates, layers.ReLU, layers.LeakyReLU, layers.ELU)
 rules_for(sparse_prelu, SparsePReLU)
+rules_for(passes, PassMask)
 rules_for(prelu, layers.PReLU)
 rules_for(dense, layers.Dense)
 rules_for(einsum_dense, layers.EinsumDense)

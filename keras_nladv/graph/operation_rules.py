@@ -1,8 +1,9 @@
 """Which operation of `keras.ops` follows which path rule.
 
 Operations have no public classes; they are told by the names of their classes. Those that are
-missing here are unknown on purpose: `exp`, `sqrt` or `power` are as often part of a normalization,
-which does not count, as they are an activation.
+missing here are unknown on purpose: `exp`, `log` or `sin` are as often part of a softmax, a loss or
+a code of positions, which do not count, as they are an activation. Powers and roots, of which
+normalization by hand is made, pass.
 """
 
 import math
@@ -94,11 +95,11 @@ def is_beyond(bound, compare):
     return np.asarray(compare(bound, end if compare is np.greater_equal else -end))
 
 
-def quotient(call):
-    """Two tensors are operands; dividing by a constant passes, and dividing one is unknown."""
-    dividend, _ = call.arguments.values()
-    divides_constant = not isinstance(dividend, Channels) or dividend.is_constant
-    return None if divides_constant and not call.is_discrete else merges(call)
+def power(call):
+    """The power of a tensor by a number passes, as roots do."""
+    exponent = [*call.arguments.values()][1]
+    by_number = call.first in call.carrying and not isinstance(exponent, Channels)
+    return merges(call) if by_number else of_ids(call)
 
 
 def of_ids(call):
@@ -365,15 +366,16 @@ RULES = {
     ),
     passes: (
         "Cast SaturateCast ConvertToTensor Array StopGradient Copy Negative NanToNum Softmax "
-        "LogSoftmax Sparsemax Normalize BatchNorm LayerNorm RMSNorm Deg2rad Rad2deg"
+        "LogSoftmax Sparsemax Normalize BatchNorm LayerNorm RMSNorm Deg2rad Rad2deg "
+        "Square Sqrt Rsqrt Reciprocal"
     ),
     pools: "MaxPool AveragePool AdaptiveMaxPool AdaptiveAveragePool",
     images: ("Resize PadImages CropImages AffineTransform PerspectiveTransform"),
-    merges: "Add Subtract",
+    merges: "Add Subtract Divide TrueDivide DivideNoNan",
     product: "Multiply",
     extremum: "Maximum Minimum Fmax Fmin",
     clip: "Clip",
-    quotient: "Divide TrueDivide DivideNoNan",
+    power: "Power",
     matmul: "Matmul",
     tensordot: "Tensordot",
     dot: "Dot",
@@ -408,7 +410,7 @@ RULES = {
         "Equal NotEqual Greater GreaterEqual Less LessEqual LogicalAnd LogicalOr LogicalNot "
         "LogicalXor Isclose IsIn Mod Fmod FloorDivide BitwiseAnd BitwiseInvert BitwiseNot "
         "BitwiseOr BitwiseXor BitwiseLeftShift BitwiseRightShift LeftShift RightShift Gcd Lcm Abs "
-        "Absolute Fabs Sign Floor Ceil Round Trunc Square Power Sqrt Rsqrt Reciprocal Exp Exp2 "
+        "Absolute Fabs Sign Floor Ceil Round Trunc Exp Exp2 "
         "Expm1 Log Log2 Log10 Log1p Sin Cos"
     ),
     constant: "OnesLike ZerosLike FullLike EmptyLike Size Ndim",

@@ -31,8 +31,8 @@ def register_path_rule(
     opened. A rule of your own takes precedence over opening, and over a built-in rule.
 
     Args:
-        target: What the rule is for: a subclass of `keras.Layer` or `keras.Operation`, or an
-            activation function.
+        target: What the rule is for: a subclass of `keras.Layer` or `keras.Operation`, or a
+            function: an activation, or that of a `Lambda` layer.
         rule: The name of a general rule, or a function. The names are `"pass"` (each channel goes
             on; normalization, dropout, pooling), `"activation"` (each channel of the last axis, or
             of the axis that tells channels apart, is a nonlinear unit), `"mixing"` (each output

@@ -11,6 +11,7 @@ from keras_nladv.graph.channel_graph import ChannelGraph
 from keras_nladv.graph.channels import Channels
 from keras_nladv.graph.operation_rules import OPERATION_RULES
 from keras_nladv.graph.rules import constant, find_rule
+from keras_nladv.unknown_sizes import UnknownSizes
 
 # What unknown sizes are taken for when a composite layer is opened, tried in turn: some layers need
 # to know them, some need them small, some divisible.
@@ -126,11 +127,15 @@ class Tracer:
         if not call.carrying:
             return constant(call)
         if private.is_functional(call.operation):
-            outputs = self._run(call.operation, call.inputs, scope=call.name + "/")
+            # Keras gives nested models the masks of their inputs, too.
+            given = replace(call, kwargs={**call.kwargs, "mask": None}).inputs
+            outputs = self._run(call.operation, given, scope=call.name + "/")
             return [channels.labels for channels in outputs]
         rule = find_rule(call.operation)
         if rule is None and private.is_keras_operation(call.operation):
             rule = OPERATION_RULES.get(type(call.operation).__name__)
+        if rule is None and isinstance(call.operation, keras.layers.Lambda):
+            rule = find_rule(call.operation.function)
         labels = None if rule is None else rule(call)
         return self._opened(call) if labels is None else labels
 
@@ -217,7 +222,8 @@ def _symbolic_run(call, size):
         return tensors[-1]
 
     args, kwargs = keras.tree.map_structure(symbolic, (call.args, call.kwargs))
-    with private.symbolic_run(call.operation):
+    sizes = UnknownSizes([(tensor, tensor) for tensor in tensors])
+    with private.symbolic_run(call.operation), sizes.in_force():
         outputs = keras.tree.flatten(call.operation.call(*args, **kwargs))
         outputs = [output for output in outputs if output is not None]
         ends = [output for output in outputs if isinstance(output, keras.KerasTensor)]

@@ -4,6 +4,7 @@ from keras_nladv import private
 from keras_nladv.copying.opener import Opener
 from keras_nladv.copying.pointwise import fuses_activation
 from keras_nladv.graph.rules import find_rule
+from keras_nladv.layers.pass_mask import PassMask
 from keras_nladv.layers.sparse_prelu import SparsePReLU
 
 
@@ -17,13 +18,9 @@ class Flattener(Opener):
         operation = node.operation
         name = prefix + operation.name
         if private.is_functional(operation):
-            leaves = [x for x in keras.tree.flatten((args, kwargs)) if x is not None]
-            values = {id(tensor): x for tensor, x in zip(operation.inputs, leaves)}
-            self.follow(
-                private.nodes_between(operation.inputs, operation.outputs), values, name + "_"
-            )
-            _, outputs = private.structures(operation)
-            return keras.tree.map_structure(lambda tensor: values[id(tensor)], outputs)
+            return self.inlined(node, args, kwargs, name + "_")
+        if isinstance(operation, PassMask):
+            return private.with_mask(*args, kwargs["mask"])
         if fuses_activation(operation) and operation.activation is not keras.activations.linear:
             outputs = self.detached(operation, prefix)(*args, **kwargs)
             activation = operation.activation
@@ -34,3 +31,7 @@ class Flattener(Opener):
         if isinstance(operation, keras.Layer) and find_rule(operation) is None:
             return self.composite(node, args, kwargs, prefix)
         return self.repeated(node, args, kwargs, prefix)
+
+    def behind(self, layer, results, prefix):
+        """Nothing: what is made of the copy is not trained, and knows masks without."""
+        return results

@@ -66,7 +66,12 @@ class Writer(ModelCopy):
             )
         units = found[0]
         names.add(name)
-        shape = units.get_build_config()["input_shape"]
+        shape = list(units.get_build_config()["input_shape"])
+        if units.granularity == "channel":
+            # Other sizes may be what a backend assumed.
+            size = shape[units.axis]
+            shape = [None] * len(shape)
+            shape[units.axis] = size
         inputs = keras.Input(shape[1:], dtype=units.compute_dtype)
         common = {"name": name, "inputs": [], "outputs": [], "node": None}
         step = read_units(units, private.source(units(inputs)), common)

@@ -56,6 +56,8 @@ def prunable(
     They are those of `Dense`, `EinsumDense` and all convolutions, unless they are frozen. Nested
     models are entered, and so are wrappers such as `TimeDistributed`. Layers that are made of
     others, like attention, are left out: the masks of their parts would not be saved with them.
+    `prune` and `masked` open such layers in their copies, which have more kernels then: those of
+    `masked(model, {})` are all.
 
     Args:
         model: A built Functional or Sequential model.
@@ -112,9 +114,7 @@ def prunable(
         raise ValueError(
             f"Model '{model.name}' has nothing to prune: no trainable kernel of Dense, EinsumDense "
             f"or convolutional layers{'' if select is None else f' that select={select!r} takes'}. "
-            "Kernels inside layers that are made of others, such as a subclassed model, cannot be "
-            "pruned. `sparsify` takes these apart where they apply activations: prune what it "
-            "returns."
+            "Kernels inside layers that are made of others are pruned if these can be opened."
         )
     return list(found.values())
 

@@ -7,13 +7,15 @@ from keras import ops
 
 from keras_nladv.constraints.fixed_mask import FixedMask
 from keras_nladv.copying.model_class import warn_of_lost_methods
-from keras_nladv.copying.model_copy import ModelCopy
 from keras_nladv.graph.path_graph import PathGraph
+from keras_nladv.graph.require_graph import require_graph
+from keras_nladv.pruning.opened_blocks import OpenedBlocks
 
 
 def copied(model):
-    """A copy of a model with weights of its own, of the same values."""
-    copies = ModelCopy()
+    """A copy of a model with weights of its own, of the same values. Its blocks are opened."""
+    require_graph(model)
+    copies = OpenedBlocks()
     copy = copies.copied(model)
     copies.transfer_weights()
     warn_of_lost_methods(model, copy)

@@ -30,7 +30,9 @@ def prune(
     weights of normalization layers are never pruned.
 
     Args:
-        model: A built Functional or Sequential model. It is left as it is.
+        model: A built Functional or Sequential model. It is left as it is. Layers that are made of
+            others are opened where their `call` allows: subclassed models that were wrapped, blocks
+            of one's own or of keras-hub.
         density: Float in (0, 1], the share of the weights of kernels that is kept.
         scores: `"magnitude"`, `"random"` (each choice of weights is equally likely), or a function
             of the model, as far as it is pruned, and of its kernels, a list of `Kernel`, that
@@ -38,7 +40,8 @@ def prune(
         scope: `"layer"`, where each kernel keeps its share, or `"global"`, where all are pooled.
         rounds: Integer. Weights are pruned in so many steps, of equal ratios of densities, with
             scores of what is left each time.
-        select: Which layers to prune, see `prunable`.
+        select: Which layers to prune, see `prunable`. What was in a block that is opened has the
+            block's name before its own, as in `"block_dense"`.
         seed: Integer, that of `"random"`.
 
     Returns:
@@ -62,9 +65,8 @@ def prune(
             f"`scores` must be a function or one of {tuple(SCORES)}. Received: scores={scores!r}"
         )
     rounds = integer("rounds", rounds, least=1)
-    names = {kernel.name for kernel in prunable(model, select)}
     model = copied(model)
-    kernels = [kernel for kernel in prunable(model) if kernel.name in names]
+    kernels = prunable(model, select)
     rng = np.random.default_rng(integer("seed", seed, least=0))
     for step in range(1, rounds + 1):
         arrays = SCORES[scores](kernels, rng) if isinstance(scores, str) else scores(model, kernels)

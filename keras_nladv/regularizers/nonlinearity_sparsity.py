@@ -49,7 +49,7 @@ class NonlinearitySparsity(keras.layers.Layer, keras.regularizers.Regularizer):
     """
 
     def __init__(self, strength: float, power: float = 0.5):
-        super().__init__(dtype="float32", trainable=False)
+        super().__init__(dtype="float32")
         wanted = "a finite number, greater than 0 and at most 1"
         self.power = number("power", power, wanted, lambda given: 0 < given <= 1)
         self._exact_strength = _nonnegative(strength)

@@ -116,7 +116,6 @@ class NeuralTangentTransfer(keras.Model):
         ]
         if estimator not in ESTIMATORS:
             raise ValueError(f"`estimator` must be one of {ESTIMATORS}. Received: {estimator!r}")
-        names = {kernel.name for kernel in prunable(model, select)}
         super().__init__(name=name)
         self.density = require_density(density)
         self.scope = scope
@@ -129,7 +128,7 @@ class NeuralTangentTransfer(keras.Model):
         # Its weights are those of the student before they are masked.
         self.network = copied(model)
         self._stateless = Stateless.of(self.network)
-        self._kernels = [each for each in prunable(self.network) if each.name in names]
+        self._kernels = prunable(self.network, select)
         self._teacher = [self._constant("teacher", x) for x in self._stateless.variables]
         self._masks = [self._constant("mask", kernel.variable) for kernel in self._kernels]
         self._distances = [

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import keras
 import numpy as np
-from pydantic import Field, JsonValue
+from pydantic import ConfigDict, Field, create_model
 from tqdm import tqdm
 
 import keras_nladv
@@ -107,11 +107,11 @@ class Run:
             writer.writerows(rows)
         self.write(name, text.getvalue())
 
-    def read_points(self, *names):
+    def read_points(self, **kinds):
         """The rows of `points.json`, which a recipe that trains several networks goes on from.
 
         Args:
-            *names: What each row must have.
+            **kinds: What each row has, and of which type; a pair with a default where some have it.
 
         Raises:
             RecipeError: If the file is damaged.
@@ -119,12 +119,11 @@ class Run:
         file = self.path / "points.json"
         if not file.exists():
             return []
-        rows = read_json(list[dict[str, JsonValue]], file, ANEW)
-        for number, row in enumerate(rows):
-            for name in names:
-                if name not in row:
-                    raise RecipeError(f"`{file}` is damaged: [{number}].{name} is missing. {ANEW}")
-        return rows
+        fields = {
+            name: kind if isinstance(kind, tuple) else (kind, ...) for name, kind in kinds.items()
+        }
+        point = create_model("Point", __config__=ConfigDict(extra="allow"), **fields)
+        return [row.model_dump(exclude_unset=True) for row in read_json(list[point], file, ANEW)]
 
     def commit(self, model, logs, seconds):
         """Saves the state of the model after an epoch, with the logs of that epoch."""

@@ -422,3 +422,17 @@ def test_model_without_a_path_length(make, message):
         fit(model, count, PathLengthCallback(), batch_size=1)
     # Before the epoch ends: with TensorFlow the model may be built only by the first batch.
     assert len(batches) <= 2
+
+
+def test_beside_a_recurrent_layer():
+    """Its units are counted, and never linear."""
+    inputs = keras.Input((3, 2))
+    x = SparsePReLU(name="units")(keras.layers.LSTM(4)(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(1)(x))
+    model.compile("sgd", "mse")
+    model.get_layer("units").alpha.assign(np.ones(4))
+    history = model.fit(
+        np.ones((4, 3, 2)), np.ones((4, 1)), verbose=0, callbacks=[PathLengthCallback()]
+    ).history
+    assert history["path_length"] == [pytest.approx(1.0)]
+    assert history["nonlinear_units"] == [pytest.approx(4 / 8)]

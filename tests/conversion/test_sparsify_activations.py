@@ -107,6 +107,8 @@ def test_fused_operations_that_are_left():
         ([1, 2], (3, 4, 5), "channel", -1),
         ([2, 3], (3, 4, 5), "channel", 1),
         ([1, 3], (3, 4, 5), "channel", 2),
+        ([2, 3], (2, 4, 5), "channel", 1),
+        ([1, 2], (3, 4, 2), "channel", -1),
         ([1, 2, 3], (3, 4, 5), "layer", -1),
         (None, (3, 4, 5), "element", -1),
         (None, (5,), "channel", -1),

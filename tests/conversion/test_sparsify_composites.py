@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from keras_nladv import SparsePReLU, nonlinearity_report, path_length, sparsify
+from keras_nladv import SparsePReLU, collapse, nonlinearity_report, path_length, sparsify
 from keras_nladv.merging.flattener import Flattener
 from tests.copies import activations, arrays, assert_close, randomize, sparsified
 from tests.graph.test_opening import CausalBlock
@@ -473,6 +473,70 @@ def test_explicit_masks():
     sparse, _ = sparsified(model, data)
     # The mask makes a difference.
     assert (arrays(sparse, [X, IDS > 1])[0] != arrays(sparse, data)[0]).any()
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class MaskedSum(layers.Layer):
+    """Takes the mask of its input, in the form of a list, too."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = layers.Dense(4, activation="relu")
+
+    def call(self, x, mask=None):
+        if isinstance(x, list):
+            (x,), (mask,) = x, mask or [None]
+        weights = 1.0 if mask is None else ops.cast(mask, "float32")[..., None]
+        return ops.sum(self.dense(x) * weights, axis=1)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Passing(layers.Layer):
+    """Passes its mask on, as encoders do."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = layers.Dense(4, activation="relu")
+        self.supports_masking = True
+
+    def call(self, x):
+        return ops.tanh(self.dense(x)) + x
+
+
+@pytest.mark.filterwarnings("ignore:Layer '.*' .* was passed an input with a mask")
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda x: keras.Sequential([MaskedSum()])(x),
+        lambda x: keras.Sequential([keras.Input((5, 4)), Passing(), layers.LSTM(3)])(x),
+        lambda x: MaskedSum()([Passing()(x)]),
+        lambda x: keras.Sequential([layers.Dense(4, "relu"), MaskedSum()])(Passing()(x)),
+    ],
+)
+def test_masks_that_arrive_as_the_model_runs(end, tmp_path):
+    """Keras does not note the masks of nested models and of lists of tensors."""
+    model = masked(Passing(), end)
+    sparse, report = sparsified(model, IDS)
+    assert all("lstm" in name for name in report.left)
+    for layer in activations(sparse):
+        layer.alpha.assign(np.arange(len(layer.slopes)) % 2)
+    sparse.save(tmp_path / "model.keras")
+    collapsed = collapse(sparse, cost="macs", example_inputs=IDS)
+    for each in (keras.saving.load_model(tmp_path / "model.keras"), collapsed):
+        assert_close(arrays(each, IDS), arrays(sparse, IDS), 1e-5)
+
+
+def test_losses_find_the_masks():
+    model = masked(lambda x: x, lambda x: layers.Dense(2)(Passing()(x)))
+    sparse = sparsify(model)
+    y = np.ones((3, 5, 2))
+    losses = []
+    for each in (model, sparse):
+        each.compile("sgd", "mse")
+        losses.append(each.test_on_batch(IDS, y))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    (right,) = arrays(model, IDS)
+    assert losses[0] == pytest.approx(np.square(right - y)[IDS > 0].mean(), rel=1e-5)
 
 
 def test_recurrent_layers_are_left():

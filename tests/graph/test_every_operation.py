@@ -564,8 +564,13 @@ NO_OPERATIONS = words(
             """
 )
 
+for NAME in ("square", "sqrt", "rsqrt", "reciprocal"):
+    CASES[NAME] = [*CASES[NAME], Case(getattr(ops, NAME), draw=positive)]
+for FUNCTION in (lambda x: ops.power(x, 1.5), lambda x: x**2, lambda x: 1 / x):
+    CASES["power"] = [*CASES["power"], Case(FUNCTION, draw=positive)]
+
 REFUSED = {
-    "Pointwise, but as often part of a normalization, a loss or a change of scale, which do not "
+    "Pointwise, but as often part of a softmax, a loss or a code of positions, which do not "
     "count, as an activation; arithmetic of ids is known.": """arccos arccosh arcsin arcsinh arctan
         arctan2 arctanh cbrt cosh erf erfc erfinv heaviside hypot i0 ldexp logaddexp logaddexp2
         nextafter sinc sinh tan""",

@@ -1,6 +1,7 @@
 """What plans decide, where time is told by an engine that is made for the test."""
 
 import time
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -16,6 +17,7 @@ from keras_nladv import (
     sparsify,
 )
 from keras_nladv.engines import Engine
+from keras_nladv.merging.surgeon import Surgeon
 
 pytestmark = pytest.mark.once
 
@@ -248,3 +250,23 @@ def test_what_was_given_is_a_candidate(priced, monkeypatch, tmp_path):
     plan = CollapsePlan.load(tmp_path / "plan.json")
     for collapsed in (collapse(model, plan), collapse(model, engine="priced")):
         assert [layer.name for layer in collapsed.layers][1:3] == ["conv", "norm"]
+
+
+def test_what_is_timed_alike():
+    """Steps are told apart by all that their time depends on, their values aside."""
+    one, other = (
+        keras.Sequential([keras.Input((6, 6, 6)), layers.Conv2D(6, 3, activation="relu")])
+        for _ in range(2)
+    )
+    (mapped, activated), (same, _) = (Surgeon(model).steps for model in (one, other))
+    assert mapped.signature == same.signature
+    for change in ({"axis": 1}, {"kind": "dense"}, {"policy": "float16"}, {"border": "constant"}):
+        assert replace(mapped, **change).signature != mapped.signature
+    for change in (
+        {"axis": 1},
+        {"form": "sum"},
+        {"function": keras.activations.relu6},
+        {"slopes": np.ones(6)},
+        {"slopes": np.zeros(1)},
+    ):
+        assert replace(activated, **change).signature != activated.signature

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis.extra.numpy import array_shapes, arrays
 from keras import layers, ops
 
-from keras_nladv import FixedMask, path_length, prune, sparsify
+from keras_nladv import FixedMask, path_length, prune
 from keras_nladv.pruning import largest, masked, prunable
 
 X = np.random.default_rng(1).normal(size=(16, 6, 6, 2)).astype("float32")
@@ -261,23 +261,65 @@ def test_density_one_prunes_nothing():
     assert all(isinstance(k.variable.constraint, FixedMask) for k in prunable(pruned))
 
 
-def test_what_the_error_advises_leads_to_a_pruned_model():
-    class Subclassed(keras.Model):
-        def __init__(self):
-            super().__init__()
-            self.a, self.b = layers.Dense(8, activation="relu"), layers.Dense(2)
+@keras.saving.register_keras_serializable(package="tests")
+class Subclassed(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.a, self.b = layers.Dense(8, activation="relu", name="a"), layers.Dense(2, name="b")
 
-        def call(self, x):
-            return self.b(self.a(x))
+    def call(self, x):
+        return self.b(self.a(x))
 
-    inputs = keras.Input((4,))
+
+@keras.saving.register_keras_serializable(package="tests")
+class Scaled(Subclassed):
+    """It has a weight of its own, and so cannot be opened."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(), initializer="ones")
+
+    def call(self, x):
+        return super().call(x) * self.scale
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda block: block,
+        lambda block: keras.Sequential([block]),
+        lambda block: lambda x: layers.ReLU()(block(block(x))),
+    ],
+)
+def test_blocks_are_opened(wrap, tmp_path):
+    """As the error advises, a subclassed model is wrapped, and pruned."""
     with pytest.raises(ValueError, match=r"subclassed model\. Wrap it"):
         prune(Subclassed(), 0.5)
-    wrapped = keras.Model(inputs, Subclassed()(inputs))
-    with pytest.raises(ValueError, match="`sparsify` takes these apart"):
-        prune(wrapped, 0.5)
-    pruned = prune(sparsify(wrapped), 0.5)
-    assert sorted(np.count_nonzero(each) for each in values(pruned).values()) == [8, 16]
+    inputs = keras.Input((2,))
+    model = keras.Model(inputs, wrap(Subclassed(name="block"))(inputs))
+    x = np.random.default_rng(0).normal(size=(8, 2))
+    everything = prune(model, 1)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(everything(x)), ops.convert_to_numpy(model(x)), rtol=1e-5
+    )
+    pruned = prune(model, 0.5)
+    assert sorted(np.count_nonzero(each) for each in values(pruned).values()) == [8, 8]
+    only = prune(model, 0.5, select="*a")
+    assert sorted(np.count_nonzero(each) for each in values(only).values()) == [8, 16]
+    masks = {name: each != 0 for name, each in values(pruned).items()}
+    np.testing.assert_equal(values(masked(model, masks)), values(pruned))
+    pruned.compile("sgd", "mse")
+    pruned.train_on_batch(x, np.ones((8, 2)))
+    pruned.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert sorted(np.count_nonzero(each) for each in values(loaded).values()) == [8, 8]
+
+
+def test_blocks_that_cannot_be_opened_are_kept_whole():
+    inputs = keras.Input((2,))
+    model = keras.Model(inputs, layers.Dense(3, name="head")(Scaled(name="block")(inputs)))
+    assert list(values(prune(model, 1))) == ["head/kernel"]
+    with pytest.raises(ValueError, match="are pruned if these can be opened"):
+        prune(keras.Model(inputs, Scaled()(inputs)), 0.5)
 
 
 @keras.saving.register_keras_serializable(package="tests")

@@ -196,12 +196,39 @@ def test_states_that_are_nonsense(config, change, message):
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("text", ["[3]", '[{"period": 1}]', "[" * 10**5, "{}"])
-def test_points_that_are_nonsense(config, text):
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[3]", r"\[0\] must be an object"),
+        ('[{"period": "1"}]', r"\[0\].seed is missing"),
+        (
+            '[{"period": "1", "seed": 1}, {"period": 1, "seed": 2}]',
+            r"\[1\].period must be .* string",
+        ),
+        ('[{"period": "1", "seed": "1"}]', r"\[0\].seed must be a valid integer"),
+        (
+            '[{"period": "1", "seed": 1, "losses": [0.5, {}]}]',
+            r"\[0\].losses\[1\] must be .* number",
+        ),
+        ("[" * 10**5, ""),
+        ("{}", "must be .* (list|array)"),
+    ],
+)
+def test_points_that_are_nonsense(config, text, said):
     run = Run(config)
     run.write("points.json", text)
-    with pytest.raises(RecipeError, match=r"points.json` is damaged: .* Start again"):
-        run.read_points("period", "seed")
+    with pytest.raises(RecipeError, match=f"points.json` is damaged: .*{said}.* Start again"):
+        run.read_points(period=str, seed=int, losses=(list[float], None))
+
+
+@pytest.mark.once
+def test_points(config):
+    run = Run(config)
+    assert run.read_points(period=str) == []
+    rows = [{"period": "1", "loss": 1, "more": [1]}, {"period": "never", "loss": float("nan")}]
+    run.write_json("points.json", rows)
+    read = run.read_points(period=str, loss=float, seconds=(float, None))
+    assert repr(read) == repr([{**rows[0], "loss": 1.0}, rows[1]])
 
 
 def test_progress_where_the_output_is_no_terminal(config, capsys):
