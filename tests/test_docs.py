@@ -4,6 +4,8 @@ import contextlib
 import doctest
 import importlib
 import pkgutil
+import re
+import types
 from pathlib import Path
 
 import keras
@@ -60,6 +62,21 @@ def pages():
                 id=page,
                 marks=[] if page in EVERYWHERE else [pytest.mark.once],
             )
+
+
+@pytest.mark.once
+def test_the_reference_has_all_public_names():
+    reference = (ROOT / "docs" / "api.md").read_text()
+    names = re.findall(r"^.. auto\w+:: (\S+)", reference, flags=re.MULTILINE)
+    listed = {name.rpartition(".")[2] for name in names}
+    public = {*keras_nladv.__all__} - {"tangent"}
+    for module in (keras_nladv.tangent, keras_nladv.engines):
+        public |= {
+            name
+            for name, value in vars(module).items()
+            if not name.startswith("_") and not isinstance(value, types.ModuleType)
+        }
+    assert public <= listed, public - listed
 
 
 @pytest.mark.once
