@@ -20,7 +20,8 @@ class Flattener(Opener):
         if private.is_functional(operation):
             return self.inlined(node, args, kwargs, name + "_")
         if isinstance(operation, PassMask):
-            return private.with_mask(*args, kwargs["mask"])
+            (tensor,) = args
+            return private.with_mask(tensor, kwargs["mask"])
         if fuses_activation(operation) and operation.activation is not keras.activations.linear:
             outputs = self.detached(operation, prefix)(*args, **kwargs)
             activation = operation.activation

@@ -39,7 +39,7 @@ class Surgeon:
             for layer in self._flat.layers:
                 if isinstance(layer, (SparsePReLU, keras.layers.PReLU)):
                     for slopes in (layer.alpha, getattr(layer, "side", layer.alpha)):
-                        slopes.assign(keras.ops.zeros_like(slopes))
+                        slopes.assign(keras.ops.zeros(slopes.shape))
         self.steps, self.shapes, self._ends = read_steps(self._flat)
         self._given = self.steps
         self._fold()

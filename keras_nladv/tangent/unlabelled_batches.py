@@ -1,3 +1,5 @@
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -60,7 +62,7 @@ class UnlabelledBatches(keras.utils.PyDataset):
 
 def with_signs(x, signs, seed, copies):
     """What a `NeuralTangentTransfer` is called on: a batch, with random signs if there are any."""
-    batch = (x,)
+    batch: tuple[Any, ...] = (x,)
     if signs is not None:
         batch += (np.random.default_rng(seed).choice(np.array([-1, 1], "float32"), signs),)
     # Behind an axis that devices share: for Keras, that of a batch has no size where it compiles.

@@ -156,6 +156,7 @@ def test_pressure_ends_at_an_epoch():
     np.testing.assert_allclose(layer.slopes, pressed_slope([0.3, 0.6]), rtol=1e-5)
 
 
+@pytest.mark.once
 def test_target_that_is_met_from_the_start():
     history = fit(make_model(pressed()), LinearizationSchedule(0.6, target_path_length=1), epochs=2)
     assert history["omega"] == [0, 0]
@@ -283,12 +284,14 @@ def test_nothing_is_traced_again():
     assert len(set(counts)) == 1
 
 
+@pytest.mark.once
 def test_no_units_to_press():
     model = make_model(SparsePReLU(), keras.layers.Dense(3))
     with pytest.raises(ValueError, match=r"alpha_regularizer=NonlinearitySparsity\(0\.0\)"):
         fit(model, LinearizationSchedule(0.1), epochs=3)
 
 
+@pytest.mark.once
 def test_no_units_to_press_in_a_subclassed_model():
     class Subclassed(keras.Model):
         def __init__(self):
@@ -304,12 +307,14 @@ def test_no_units_to_press_in_a_subclassed_model():
         fit(model, LinearizationSchedule(0.1), epochs=3, batch_size=2)
 
 
+@pytest.mark.once
 def test_weights_that_are_no_slopes():
     kernel = keras.layers.Dense(3, kernel_regularizer=NonlinearitySparsity(0.0), name="wrong")
     with pytest.raises(ValueError, match=r"wrong/kernel\. Move it to the `alpha_regularizer`"):
         fit(make_model(kernel, pressed()), LinearizationSchedule(0.1))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -329,12 +334,14 @@ def test_bad_arguments(name, value):
         LinearizationSchedule(**{"strength": 0.1, name: value})
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("value", [-1.0, np.nan, "1", None])
 def test_bad_weights(value):
     with pytest.raises(ValueError, match=r"`weights\['a'\]` must be a finite number of at least 0"):
         LinearizationSchedule(0.1, weights={"b": 1.0, "a": value})
 
 
+@pytest.mark.once
 def test_numpy_arguments():
     schedule = LinearizationSchedule(np.float32(0.5), np.int64(1), np.int64(2), np.float64(1), 1)
     history = fit(make_model(pressed()), schedule, epochs=1)

@@ -170,6 +170,7 @@ def test_image(written):
     np.testing.assert_array_equal(np.asarray(png), np.asarray(expected))
 
 
+@pytest.mark.once
 def test_slopes_all_alike_or_not_finite(tmp_path, read_events):
     def diverge(epoch, logs):
         model.get_layer("second").alpha.assign([[np.nan, np.inf, 0.5, 0.25], [np.nan] * 4][epoch])
@@ -193,6 +194,7 @@ def test_slopes_all_alike_or_not_finite(tmp_path, read_events):
     assert finite.histogram_value.num == 2
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "slopes", [[1e30], [-1e30, 1e30], np.nextafter(np.float32(0.5), [0.0, 1.0], dtype="float32")]
 )
@@ -204,6 +206,7 @@ def test_histogram_of_any_slopes(slopes, tmp_path, read_events):
     assert sum(histogram.histogram_value.bucket) == len(slopes)
 
 
+@pytest.mark.once
 def test_epochs_trained_again_replace_the_old_ones(tmp_path, read_events):
     model = make_model()
     schedule, callback = LinearizationSchedule(0.25), PathLengthCallback(tmp_path)
@@ -219,6 +222,7 @@ def test_epochs_trained_again_replace_the_old_ones(tmp_path, read_events):
     assert steps(events.Images("core")) == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.once
 def test_events_of_a_killed_process_are_there(tmp_path, read_events):
     class Killed(Exception):
         pass
@@ -259,6 +263,7 @@ model.fit(np.ones((8, 4)), np.ones((8, 1)), callbacks=callbacks, verbose=0)
     assert file.stat().st_size > 1000
 
 
+@pytest.mark.once
 def test_log_dir_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("in the way")
     callback = PathLengthCallback(tmp_path / "file" / "logs")
@@ -270,6 +275,7 @@ def test_log_dir_that_cannot_be_written(tmp_path):
     assert history["path_length"] == pytest.approx([0.5] * 3)
 
 
+@pytest.mark.once
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="simulates a full disk with /dev/full")
 def test_disk_that_becomes_full(tmp_path, read_events):
     callback = PathLengthCallback(tmp_path)
@@ -288,6 +294,7 @@ def test_disk_that_becomes_full(tmp_path, read_events):
     assert steps(read_events(tmp_path).Scalars("path_length")) == [0]
 
 
+@pytest.mark.once
 @pytest.mark.skipif(os.name == "nt", reason="Windows does not remove files that are open")
 def test_directory_that_is_removed(tmp_path, monkeypatch):
     """Writing to a file that was removed is no error for the system."""
@@ -311,6 +318,7 @@ def test_directory_that_is_removed(tmp_path, monkeypatch):
     assert not (tmp_path / "logs").exists()
 
 
+@pytest.mark.once
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="simulates a full disk with /dev/full")
 def test_file_that_cannot_be_closed(tmp_path):
     """As on network disks, which write when a file is closed."""
@@ -368,6 +376,7 @@ def test_directories_of_other_machines(log_dir, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("package", "module", "ours"),
     [
@@ -384,6 +393,7 @@ def test_missing_package(package, module, ours, tmp_path, monkeypatch):
     assert fit(make_model(), PathLengthCallback())["path_length"] == pytest.approx([0.5])
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("log_dir", ["", 3, True, ["logs"]])
 def test_bad_log_dir(log_dir):
     with pytest.raises(ValueError, match=r"`log_dir` must be .* Received: log_dir="):
@@ -404,6 +414,7 @@ class Subclassed(keras.Model):
         return self.dense(inputs)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -424,6 +435,7 @@ def test_model_without_a_path_length(make, message):
     assert len(batches) <= 2
 
 
+@pytest.mark.once
 def test_beside_a_recurrent_layer():
     """Its units are counted, and never linear."""
     inputs = keras.Input((3, 2))

@@ -590,7 +590,7 @@ def test_what_blocks_multiply_with_numbers_is_not_sparse():
             return self.kept(2 * self.dense(2 * inputs)) + self.kept(np.float32(3) * inputs)
 
     inputs = keras.Input((5, 4))
-    model = keras.Model(inputs, Scaled()(inputs))
+    model = keras.Model(inputs, Scaled(name="scaled")(inputs))
     _, report = sparsified(model, np.ones((2, 5, 4), "float32"))
     assert report.left == ["scaled_kept"]
 

@@ -22,6 +22,7 @@ def without_composites(model):
     return not any("TransformerEncoder" in name or "Decoder" in name for name in names)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", ["Bert", once("GPT2")])
 def test_language_models(name, tmp_path):
     model = getattr(keras_hub.models, f"{name}Backbone")(

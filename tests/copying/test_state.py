@@ -92,6 +92,7 @@ ADAPTED = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.once
 @ADAPTED
 def test_adapters_and_quantization_are_kept(steps):
     model = network()

@@ -37,9 +37,8 @@ def test_there_are_forty():
 
 # One of each kind, as small as there is; the others are deeper or wider, and take minutes.
 EVERY_DAY = (
-    *("ConvNeXtTiny", "DenseNet121", "EfficientNetB0", "EfficientNetV2B0", "InceptionV3"),
-    *("MobileNet", "MobileNetV2", "MobileNetV3Small", "ResNet50", "ResNet50V2", "VGG16"),
-    *("Xception", "NASNetMobile"),
+    *("ConvNeXtTiny", "DenseNet121", "InceptionV3", "MobileNetV2", "MobileNetV3Small"),
+    *("ResNet50", "VGG16", "NASNetMobile"),
 )
 
 

@@ -148,6 +148,7 @@ for name in names:
 """
 
 
+@pytest.mark.once
 @since("3.12", "Calling a loaded model without a warning")
 def test_saved_models_load_in_another_process(tmp_path):
     builders = [functional, inside_layers]

@@ -515,6 +515,7 @@ def test_nested_shared_and_several_outputs(everything_pays):
         )
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("sparse_inside", [once(False), True])
 def test_blocks_of_keras_hub(sparse_inside, tmp_path):
     """Blocks are opened, also where their activation is a `SparsePReLU` already."""

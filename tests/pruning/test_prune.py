@@ -262,7 +262,7 @@ def test_density_one_prunes_nothing():
 
 
 @keras.saving.register_keras_serializable(package="tests")
-class Subclassed(keras.Model):
+class Wrapped(keras.Model):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.a, self.b = layers.Dense(8, activation="relu", name="a"), layers.Dense(2, name="b")
@@ -272,7 +272,7 @@ class Subclassed(keras.Model):
 
 
 @keras.saving.register_keras_serializable(package="tests")
-class Scaled(Subclassed):
+class Scaled(Wrapped):
     """It has a weight of its own, and so cannot be opened."""
 
     def build(self, shape):
@@ -293,9 +293,9 @@ class Scaled(Subclassed):
 def test_blocks_are_opened(wrap, tmp_path):
     """As the error advises, a subclassed model is wrapped, and pruned."""
     with pytest.raises(ValueError, match=r"subclassed model\. Wrap it"):
-        prune(Subclassed(), 0.5)
+        prune(Wrapped(), 0.5)
     inputs = keras.Input((2,))
-    model = keras.Model(inputs, wrap(Subclassed(name="block"))(inputs))
+    model = keras.Model(inputs, wrap(Wrapped(name="block"))(inputs))
     x = np.random.default_rng(0).normal(size=(8, 2))
     everything = prune(model, 1)
     np.testing.assert_allclose(

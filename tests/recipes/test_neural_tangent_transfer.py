@@ -51,6 +51,7 @@ def test_results(finished):
     assert out.endswith((path / "report.txt").read_text() + "\n")
 
 
+@pytest.mark.once
 def test_picture(finished):
     assert_is_picture(finished[0] / "accuracy.png")
 

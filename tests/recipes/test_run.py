@@ -93,6 +93,7 @@ def test_another_run_goes_on_from_where_linearization_starts(config, tmp_path):
     assert [c["epochs"] for c in run.checkpoints] == [4, 3, 1]
 
 
+@pytest.mark.once
 def test_a_crash_at_any_call_leaves_an_epoch_that_is_whole(config, monkeypatch):
     model, run = built(), Run(config)
     run.commit(model, {"loss": step(model)}, 1.0)
@@ -144,6 +145,7 @@ def test_a_crash_at_any_call_leaves_an_epoch_that_is_whole(config, monkeypatch):
     assert len(list((run.path / "checkpoints").iterdir())) == 2
 
 
+@pytest.mark.once
 def test_a_damaged_checkpoint(config, capsys):
     model, run = built(), Run(config)
     for _ in range(3):
@@ -231,6 +233,7 @@ def test_points(config):
     assert repr(read) == repr([{**rows[0], "loss": 1.0}, rows[1]])
 
 
+@pytest.mark.once
 def test_progress_where_the_output_is_no_terminal(config, capsys):
     model, run = built(), Run(config)
     progress = Progress(run, {"loss": ("loss", "{:.3f}"), "val_loss": ("test", "{:.1f}")})
@@ -247,6 +250,7 @@ def test_progress_where_the_output_is_no_terminal(config, capsys):
     assert [logs["loss"] for logs in run.history] == history.history["loss"]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("bad", ["training", "test"])
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(config, bad):
     model, run = built(), Run(config)

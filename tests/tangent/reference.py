@@ -202,7 +202,7 @@ MODELS = {
 # Names of all; each backend differentiates its own way through these, the others are on one.
 NAMES = once_but(
     MODELS,
-    ["dense", "conv2d", "normalization", "slopes", "attention", "embedding"],
+    ["conv2d", "normalization", "slopes", "attention"],
 )
 
 

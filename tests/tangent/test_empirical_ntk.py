@@ -78,7 +78,7 @@ def test_structured(name):
     assert_close(empirical_ntk(model, x1, x2, trace=True, method="structured"), traced(expected))
 
 
-@pytest.mark.parametrize("name", ["dense", once("conv2d"), once("shared"), "two inputs"])
+@pytest.mark.parametrize("name", [once("dense"), once("conv2d"), once("shared"), "two inputs"])
 def test_other_methods(name):
     model, x1 = example(name, 2)
     x2 = example(name, 3, seed=2)[1]
@@ -410,6 +410,7 @@ def test_chosen_variables():
     assert_close(empirical_ntk(model, x), brute_force(model, x, x, rest))
 
 
+@pytest.mark.once
 def test_channels_first():
     stack = [
         layers.Conv2D(4, 2, 2, padding="same", groups=2, data_format="channels_first"),

@@ -246,6 +246,7 @@ np.savez(sys.argv[3], *model.get_weights())
 """
 
 
+@pytest.mark.once
 def test_resumed_in_a_new_process(tmp_path):
     arguments = {"period": 5, "reset_optimizer": True}
     iterative = IterativeLinearization(reference.network(), **arguments)

@@ -38,7 +38,7 @@ def directional(function, values, direction):
 @pytest.mark.parametrize(
     ("name", "trace"),
     [
-        ("dense", False),
+        once("dense", False),
         once("positions", True),
         ("conv2d", False),
         once("normalization", False),

@@ -4,6 +4,7 @@ import pytest
 from keras import layers, ops
 
 from keras_nladv.tangent import LinearizedModel, jvp
+from tests.cases import once
 from tests.tangent import numpy_network as reference
 from tests.tangent.reference import NAMES, example, functional, numbers, sequential
 from tests.tangent.test_derivatives import Training
@@ -137,7 +138,7 @@ def test_masks():
     assert losses[0] != pytest.approx(np.mean((outputs - y) ** 2), rel=1e-2)
 
 
-@pytest.fixture(params=["mixed_bfloat16", "mixed_float16"])
+@pytest.fixture(params=["mixed_bfloat16", once("mixed_float16")])
 def policy(request):
     keras.config.set_dtype_policy(request.param)
     yield request.param

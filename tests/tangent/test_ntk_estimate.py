@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from keras_nladv.tangent import NTKEstimate, empirical_ntk, estimate_ntk
+from tests.cases import once
 from tests.tangent.reference import example
 
 RUNS = 100
@@ -17,7 +18,7 @@ def estimates():
     return matrix, found
 
 
-@pytest.mark.parametrize("name", ["trace", "squared_norm"])
+@pytest.mark.parametrize("name", [once("trace"), "squared_norm"])
 def test_unbiased_with_errors(name, estimates):
     matrix, found = estimates
     exact = np.trace(matrix) if name == "trace" else np.square(matrix).sum()
@@ -54,6 +55,7 @@ def test_batches(batch_size):
     assert vars(parts) != pytest.approx(vars(estimate_ntk(model, x, samples=3, seed=2)), rel=1e-2)
 
 
+@pytest.mark.once
 def test_chosen_variables():
     model, x = example("dense", 3)
     variables = [model.layers[1].bias]
