@@ -5,7 +5,6 @@ in, and parts of some layers. Where supported versions have it is said in `PLACE
 """
 
 import operator
-import sys
 import warnings
 from contextlib import contextmanager
 from typing import Any
@@ -372,30 +371,6 @@ def _mask_of_ids(layer):
         return keras.layers.Embedding.compute_mask(layer, inputs, mask) if is_ids else None
 
     return compute_mask
-
-
-@contextmanager
-def dynamic_causal_masks(layer, sequence):
-    """Lets a decoder of keras-hub be run symbolically on a sequence of unknown length.
-
-    Its causal mask is made of sizes, which have to be known. While this lasts it is made of
-    `sequence`, the symbolic tensor, instead.
-    """
-    module: Any = sys.modules[type(layer).__module__]
-    original = getattr(module, "compute_causal_mask", None)
-    if original is None:
-        yield
-        return
-
-    def compute_causal_mask(batch_size, input_length, output_length, cache_index=0):
-        positions = keras.ops.cumsum(keras.ops.ones_like(sequence[..., 0], dtype="int32"), axis=1)
-        return positions[:, :, None] >= positions[:, None, :]
-
-    module.compute_causal_mask = compute_causal_mask
-    try:
-        yield
-    finally:
-        module.compute_causal_mask = original
 
 
 def _spec_from_call(layer):

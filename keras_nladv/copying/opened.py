@@ -148,7 +148,6 @@ def _run(layer, args, kwargs, training, values=()):
     args, kwargs = keras.tree.map_structure(fresh, (args, kwargs))
     with ExitStack() as stack:
         effects = stack.enter_context(private.symbolic_run(layer, training, values))
-        stack.enter_context(private.dynamic_causal_masks(layer, starts[0][0]))
         stack.enter_context(UnknownSizes(owners).in_force())
         try:
             outputs = layer.call(*args, **kwargs)

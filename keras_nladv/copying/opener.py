@@ -76,7 +76,7 @@ class Opener(ModelCopy):
             results = keras.tree.map_structure(lambda tensor: values[id(tensor)], run.outputs)
         else:
             self.follow(run.mask_nodes, values, f"{layer.name}_")
-        results = self._with_masks(layer, run, values, results)
+        self._pass_masks(layer, run, values, keras.tree.flatten(results))
         return self.behind(layer, results, prefix) if wanted else results
 
     def closed(self, node, args, kwargs, prefix, error):
@@ -98,19 +98,17 @@ class Opener(ModelCopy):
 
         return keras.tree.map_structure(masked, results)
 
-    def _with_masks(self, layer, run, values, results):
+    def _pass_masks(self, layer, run, values, results):
         """Lets the results have the masks that the layer gives its outputs as the model runs.
 
         Some layers attach masks in their `call`; operations drop them.
         """
         first = run.starts[0][1]
-        flat = keras.tree.flatten(results)
-        masks = [None] * len(flat)
+        masks = [None] * len(results)
         if layer.supports_masking:
             masks = keras.tree.flatten(layer.compute_mask(first, private.mask_of(first))) or masks
-        for tensor, mask, attached in zip(flat, masks, run.masks):
+        for tensor, mask, attached in zip(results, masks, run.masks):
             private.with_mask(tensor, mask if attached is None else values[id(attached)])
-        return results
 
 
 def masks_matter(model, args, kwargs):
