@@ -65,7 +65,7 @@ class Options:
     # Sizes of batches.
     batch_sizes: list[int] = dataclasses.field(default_factory=lambda: [1, 8])
     # Networks.
-    networks: list[Literal[tuple(NETWORKS)]] = dataclasses.field(  # type: ignore[valid-type]
+    networks: list[Literal[tuple(NETWORKS)]] = dataclasses.field(
         default_factory=lambda: list(NETWORKS)
     )
     # Engines.

@@ -40,7 +40,7 @@ from common.networks import Network
 from pydantic import AfterValidator, Field
 
 METHODS = ("ours", "weighted", "layer", "random", "entropy", "l1")
-# The packages that Keras exports with, and those that engines need.
+# The packages that Keras exports with, and those that engines need: known before Keras is loaded.
 PACKAGES = {
     "export": {
         ("onnx", "tensorflow"): ("tf2onnx",),
@@ -193,13 +193,13 @@ from keras_nladv import (
     PathLengthCallback,
     collapse,
     collapse_plan,
-    engines,
     milliseconds,
     nonlinearity_report,
     path_length,
     pressure_weights,
     sparsify,
 )
+from keras_nladv.engines.registry import find_engine
 from keras_nladv.merging import PressureWeights
 
 keras.utils.set_random_seed(config.seed)
@@ -248,12 +248,7 @@ units = {row["name"]: row["units"] for row in channels.rows}
 
 in_keras = config.engine == "keras"
 batch = np.resize(x_test, (32 if in_keras else 1, *x_test.shape[1:]))
-Engine = {
-    "keras": engines.Keras,
-    "onnxruntime": engines.ONNXRuntime,
-    "litert": engines.LiteRT,
-    "openvino": engines.OpenVINO,
-}[config.engine]
+Engine = find_engine(config.engine)
 # What linear units save there, and the milliseconds of the original and of what it collapses to
 # with none: they are there once it is trained.
 weights, original_ms, collapsed_ms = None, None, None

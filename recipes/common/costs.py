@@ -36,13 +36,7 @@ def macs(model):
         positions = outputs.shape[2:] if channels_first else outputs.shape[1:-1]
         total += math.prod(layer.kernel.shape) * math.prod(positions)
 
-    with watched(
-        [
-            layer
-            for layer in layers_of(model)
-            if isinstance(layer, (*KERNELS, layers.MultiHeadAttention))
-        ],
-        note,
-    ):
+    counted = (*KERNELS, layers.MultiHeadAttention)
+    with watched([layer for layer in layers_of(model) if isinstance(layer, counted)], note):
         model(np.zeros((1, *model.input_shape[1:]), "float32"), training=False)
     return total

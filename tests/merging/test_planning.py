@@ -1,6 +1,5 @@
 """What plans decide, where time is told by an engine that is made for the test."""
 
-import types
 from dataclasses import replace
 
 import keras
@@ -29,7 +28,6 @@ class Priced(Engine):
     packages = dict.fromkeys(("jax", "torch", "tensorflow"), ("keras",))
     prices: dict = {}  # noqa: RUF012
     noise = 0.0
-    clock = 0.0
     rng = np.random.default_rng(0)
     made: list = []  # noqa: RUF012
 
@@ -50,17 +48,15 @@ class Priced(Engine):
 
     def run(self, arrays):
         # A call takes something, too.
-        Priced.clock += 1e-5 + self.seconds + self.rng.exponential(1e-3 * self.noise)
+        self.clock.now += 1e-5 + self.seconds + self.rng.exponential(1e-3 * self.noise)
         return [np.zeros(shape) for shape in self.shapes]
 
 
 @pytest.fixture(autouse=True)
-def priced(monkeypatch):
+def priced(monkeypatch, clock):
     register_engine("priced", Priced)
     Priced.made.clear()
-    # What else the machine does takes no time.
-    clock = types.SimpleNamespace(perf_counter=lambda: Priced.clock)
-    monkeypatch.setattr("keras_nladv.engines.timing.time", clock)
+    monkeypatch.setattr(Priced, "clock", clock, raising=False)
 
     def set_prices(noise=0.0, **prices):
         monkeypatch.setattr(Priced, "prices", prices)
