@@ -28,10 +28,10 @@ def usable_engines():
 
 
 ROOT = Path(__file__).parent.parent
-RUN = {"python", *(f"python {engine}" for engine in usable_engines())}
-RUN.add(f"python {keras.backend.backend()}")
+ENGINES = [f"python {engine}" for engine in usable_engines()]
+RUN = {"python", *ENGINES, f"python {keras.backend.backend()}"}
 # Pages that run on each backend: the first that is seen, and those on what differs.
-EVERYWHERE = ("README.md", "docs/deploy.md", "docs/devices.md")
+EVERYWHERE = ["README.md", "docs/devices.md"] + ["docs/deploy.md"] * bool(ENGINES)
 NAMES = {"keras": keras, "np": np}
 NAMES |= {name: value for name, value in vars(keras_nladv).items() if not name.startswith("_")}
 

@@ -9,7 +9,7 @@ import pytest
 from keras import layers, ops
 
 from keras_nladv import NonlinearitySparsity, SparsePReLU
-from tests.cases import once_but, since
+from tests.cases import once, once_but, since
 
 SHAPE = (None, None, 3)
 
@@ -163,7 +163,7 @@ def test_saved_models_load_in_another_process(tmp_path):
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize("builder", [deferred, Subclassed, transformer])
+@pytest.mark.parametrize("builder", [deferred, Subclassed, once(transformer)])
 def test_saving_and_loading(builder, tmp_path):
     model, x = trained(builder)
     expected = model.predict(x, verbose=0)

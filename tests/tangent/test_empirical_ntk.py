@@ -164,7 +164,7 @@ def test_a_gradient_that_is_given(method):
     [
         once("structured", None),
         once("structured", 1),
-        ("structured", 2),
+        once("structured", 2),
         once("jacobian", 3),
         once("ntk-vector", 7),
     ],
@@ -187,6 +187,7 @@ def test_blocks(method, batch_size):
         assert_close(kernel, again)
 
 
+@pytest.mark.once
 def test_batch_size_bounds_what_is_held():
     sizes = set()
 
@@ -360,6 +361,7 @@ class Constants(Folding):
         return x + self.layer(ops.ones((3, x.shape[-1])))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("kind", [Folding, Looping, Constants])
 def test_layers_that_do_not_see_examples(kind):
     model = sequential((3, 4), kind(layers.Dense(4, "silu")), layers.Dense(2))

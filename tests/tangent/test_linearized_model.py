@@ -113,6 +113,7 @@ def test_it_runs_as_in_predict():
     np.testing.assert_array_equal(after, before)
 
 
+@pytest.mark.once
 def test_masks():
     """Losses leave out what the model masks."""
 
@@ -166,6 +167,7 @@ def test_mixed_precision(policy):
     np.testing.assert_allclose(change, expected, atol=0.03 * np.abs(expected).max())
 
 
+@pytest.mark.once
 def test_saved_and_loaded(tmp_path):
     model = sequential((3,), layers.Dense(4, "silu"), layers.BatchNormalization(), layers.Dense(2))
     linearized = LinearizedModel(model, name="tangent")

@@ -317,6 +317,7 @@ def test_goes_on_after_a_killed_process(tmp_path, read_events):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.once
 def test_saved_and_loaded(tmp_path):
     transfer = resumable()
     transfer.fit(X, epochs=2, batch_size=4, verbose=0)

@@ -215,6 +215,7 @@ def test_resumed_after_a_killed_process(tmp_path, read_events):
     assert not [each for each in os.listdir(log_dir) if each.endswith(".new")]
 
 
+@pytest.mark.once
 def test_resumed_with_the_same_callback():
     uninterrupted = fit(make_model(), NTKCallback(X[:5]), epochs=4)
     model, callback = make_model(), NTKCallback(X[:5])
