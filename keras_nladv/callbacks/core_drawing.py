@@ -1,6 +1,6 @@
 import numpy as np
 
-from keras_nladv.pictures import BRIGHT, DARK, GAP, LINE, MARGIN, WHITE, Image, palette, text
+from keras_nladv.events.pictures import BRIGHT, DARK, GAP, LINE, MARGIN, WHITE, Image, palette, text
 
 TURN = Image.Transpose.ROTATE_270
 

@@ -1,20 +1,20 @@
 import keras
 
-from keras_nladv import private
-from keras_nladv.conversion.site import Site
-from keras_nladv.copying.opener import (
+from keras_nladv._copying.opener import (
     RECURRENT,
     Opener,
     activates,
     activates_inside,
     masks_matter,
 )
-from keras_nladv.copying.pointwise import (
+from keras_nladv._copying.pointwise import (
     function_name,
     fuses_activation,
     granularity_of,
     pointwise_function,
 )
+from keras_nladv._keras import private
+from keras_nladv.conversion.site import Site
 from keras_nladv.graph.rules import find_rule
 from keras_nladv.layers.sparse_prelu import SparsePReLU
 

@@ -12,7 +12,7 @@ import string
 import keras
 import numpy as np
 
-from keras_nladv import private
+from keras_nladv._keras import private
 from keras_nladv.graph.channel_graph import NO_CHANNEL
 from keras_nladv.graph.channels import Channels, compress
 from keras_nladv.graph.layer_rules import (

@@ -1,6 +1,6 @@
 import numpy as np
 
-from keras_nladv import private
+from keras_nladv._keras import private
 from keras_nladv.graph.activation import Activation
 from keras_nladv.graph.channel_graph import NO_CHANNEL, ChannelGraph
 

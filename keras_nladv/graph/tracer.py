@@ -3,14 +3,14 @@ from dataclasses import replace
 import keras
 import numpy as np
 
-from keras_nladv import private
+from keras_nladv._keras import private
+from keras_nladv._keras.unknown_sizes import UnknownSizes
 from keras_nladv.graph import recurrent_rules  # noqa: F401  Its rules are registered.
 from keras_nladv.graph.call import Call
 from keras_nladv.graph.channels import Channels
 from keras_nladv.graph.operation_rules import OPERATION_RULES
 from keras_nladv.graph.reading import Reading
 from keras_nladv.graph.rules import constant, find_rule
-from keras_nladv.unknown_sizes import UnknownSizes
 
 # What unknown sizes are taken for when a composite layer is opened, tried in turn: some layers need
 # to know them, some need them small, some divisible.

@@ -7,7 +7,7 @@ TensorFlow take tensors of a backend for inputs.
 import keras
 import numpy as np
 
-from keras_nladv import private
+from keras_nladv._keras import private
 
 # The bounds between which a function is the identity and at which it stays.
 BOUNDS = {

@@ -4,8 +4,8 @@ from dataclasses import replace
 import keras
 import numpy as np
 
-from keras_nladv import private
-from keras_nladv.copying.model_copy import ModelCopy
+from keras_nladv._copying.model_copy import ModelCopy
+from keras_nladv._keras import private
 from keras_nladv.layers.sparse_prelu import SparsePReLU
 from keras_nladv.merging import own
 from keras_nladv.merging.forms import FORMS, chosen

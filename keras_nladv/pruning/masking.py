@@ -5,8 +5,8 @@ import warnings
 import numpy as np
 from keras import ops
 
+from keras_nladv._copying.model_class import warn_of_lost_methods
 from keras_nladv.constraints.fixed_mask import FixedMask
-from keras_nladv.copying.model_class import warn_of_lost_methods
 from keras_nladv.graph.path_graph import PathGraph
 from keras_nladv.graph.require_graph import require_graph
 from keras_nladv.pruning.opened_blocks import OpenedBlocks

@@ -8,7 +8,7 @@ import pytest
 from keras_nladv import SparsePReLU, core_image
 from keras_nladv.callbacks import core_drawing
 from keras_nladv.callbacks.core_drawing import HEIGHT
-from keras_nladv.pictures import BRIGHT, COLORS, DARK, LINE, MARGIN
+from keras_nladv.events.pictures import BRIGHT, COLORS, DARK, LINE, MARGIN
 
 WHITE = COLORS[255]
 

@@ -20,8 +20,8 @@ from keras_nladv import (
     nonlinearity_report,
     path_length,
 )
-from keras_nladv.event_log import EventLog
-from keras_nladv.event_writer import EventWriter
+from keras_nladv.events import EventLog
+from keras_nladv.events.event_writer import EventWriter
 
 X, Y = np.ones((8, 4), "float32"), np.ones((8, 1), "float32")
 SLOPES = [[1.0, 0.25, 0.5, 0.0], [1.0, 1.0, 1.0, -0.5]]
@@ -380,8 +380,8 @@ def test_directories_of_other_machines(log_dir, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("package", "module", "ours"),
     [
-        ("tensorboard", "tensorboard.compat.proto.event_pb2", ["event_writer"]),
-        ("Pillow", "PIL", ["pictures", "callbacks.core_drawing"]),
+        ("tensorboard", "tensorboard.compat.proto.event_pb2", ["events.event_writer"]),
+        ("Pillow", "PIL", ["events.pictures", "callbacks.core_drawing"]),
     ],
 )
 def test_missing_package(package, module, ours, tmp_path, monkeypatch):

@@ -3,7 +3,8 @@
 import keras
 import numpy as np
 
-from keras_nladv import SparsePReLU, private
+from keras_nladv import SparsePReLU
+from keras_nladv._keras import private
 from keras_nladv.graph.tracer import Tracer
 from tests.graph.oracle import by_label
 

@@ -3,10 +3,10 @@ from typing import Any
 
 import keras
 
-from keras_nladv import private
-from keras_nladv.copying.model_copy import ModelCopy
-from keras_nladv.copying.opened import CannotOpenError, opened
-from keras_nladv.copying.pointwise import fuses_activation, pointwise_function
+from keras_nladv._copying.model_copy import ModelCopy
+from keras_nladv._copying.opened import CannotOpenError, opened
+from keras_nladv._copying.pointwise import fuses_activation, pointwise_function
+from keras_nladv._keras import private
 from keras_nladv.graph.rules import find_rule
 from keras_nladv.layers.pass_mask import PassMask
 from keras_nladv.layers.sparse_prelu import SparsePReLU

@@ -3,10 +3,10 @@ from collections import defaultdict
 
 import keras
 
-from keras_nladv import private
-from keras_nladv.copying.model_class import of_class
-from keras_nladv.copying.rebuilt import rebuilt
-from keras_nladv.copying.state import transfer_state
+from keras_nladv._copying.model_class import of_class
+from keras_nladv._copying.rebuilt import rebuilt
+from keras_nladv._copying.state import transfer_state
+from keras_nladv._keras import private
 
 
 class ModelCopy:
