@@ -96,6 +96,6 @@ def sparsify(
     report = SparsifyReport(sparsifier.rows)
     if not report.converted:
         raise ValueError(f"`sparsify` found nothing to convert in model '{model.name}'.\n{report}")
-    sparsifier.transfer_weights()
+    sparsifier.copies.transfer_weights()
     warn_of_lost_methods(model, sparse)
     return (sparse, report) if return_report else sparse

@@ -27,7 +27,9 @@ class Flattener(Opener):
             activation = operation.activation
             if isinstance(activation, keras.Layer):
                 return self.copied(activation, name + "_")(outputs)
-            layer = keras.layers.Activation(activation, name=self.unique_name(name + "_activation"))
+            layer = keras.layers.Activation(
+                activation, name=self.names.unique(name + "_activation")
+            )
             return layer(outputs)
         if isinstance(operation, keras.Layer) and find_rule(operation) is None:
             return self.composite(node, args, kwargs, prefix)

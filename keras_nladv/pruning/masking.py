@@ -15,9 +15,9 @@ from keras_nladv.pruning.opened_blocks import OpenedBlocks
 def copied(model):
     """A copy of a model with weights of its own, of the same values. Its blocks are opened."""
     require_graph(model)
-    copies = OpenedBlocks()
-    copy = copies.copied(model)
-    copies.transfer_weights()
+    opened = OpenedBlocks()
+    copy = opened.copied(model)
+    opened.copies.transfer_weights()
     warn_of_lost_methods(model, copy)
     return copy
 
