@@ -46,6 +46,9 @@ def test_units_are_where_they_belong():
     for layer, each in enumerate(slopes):
         expected = [BRIGHT if abs(1 - slope) >= 0.01 else DARK for slope in each]
         assert colors(pixels, layer, 3, len(each), 6) == expected
+    legend = [tuple(color) for color in pixels[MARGIN + LINE // 2]]
+    assert legend.index(BRIGHT) < legend.index(DARK)
+    assert (pixels[-MARGIN - LINE : -MARGIN] < 255).any()  # What columns and cells are.
     # Nothing above and below the layer of 3 units, which is centered.
     assert tuple(pixels[MARGIN + LINE + 40, MARGIN + 30 + 10]) == WHITE
     assert tuple(pixels[MARGIN + LINE + 280, MARGIN + 30 + 10]) == WHITE
