@@ -8,7 +8,6 @@ from keras_nladv.constraints import FixedMask as FixedMask
 from keras_nladv.conversion import sparsify as sparsify
 from keras_nladv.engines import milliseconds as milliseconds
 from keras_nladv.engines import register_engine as register_engine
-from keras_nladv.freezing import freeze_linear_units as freeze_linear_units
 from keras_nladv.graph import nonlinearity_report as nonlinearity_report
 from keras_nladv.graph import path_length as path_length
 from keras_nladv.graph import register_path_rule as register_path_rule
@@ -19,6 +18,7 @@ from keras_nladv.merging import collapse_plan as collapse_plan
 from keras_nladv.merging import pressure_weights as pressure_weights
 from keras_nladv.pruning import prune as prune
 from keras_nladv.regularizers import NonlinearitySparsity as NonlinearitySparsity
+from keras_nladv.slopes import freeze_linear_units as freeze_linear_units
 
 __all__ = [
     "CollapsePlan",

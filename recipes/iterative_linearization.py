@@ -103,7 +103,7 @@ from common.training import even_batch_size, standardization
 from keras import layers
 from tqdm import tqdm
 
-from keras_nladv.event_log import EventLog
+from keras_nladv.events import EventLog
 from keras_nladv.tangent import IterativeLinearization
 
 keras.config.set_dtype_policy(config.precision)

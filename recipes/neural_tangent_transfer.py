@@ -118,7 +118,7 @@ from common.training import even_batch_size, standardization
 from tqdm import tqdm
 
 from keras_nladv import path_length, prune
-from keras_nladv.event_log import EventLog
+from keras_nladv.events import EventLog
 from keras_nladv.tangent import NeuralTangentTransfer, snip, synflow
 
 keras.config.set_dtype_policy(config.precision)

@@ -191,7 +191,7 @@ from common.translator import translator
 from common.warmed_up import WarmedUp
 
 from keras_nladv import PathLengthCallback, collapse, core_image, milliseconds
-from keras_nladv.event_writer import EventWriter
+from keras_nladv.events.event_writer import EventWriter
 
 # Translations are made of so many sentences at once.
 DECODED = 100

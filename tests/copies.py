@@ -3,7 +3,8 @@
 import keras
 import numpy as np
 
-from keras_nladv import SparsePReLU, path_length, private, sparsify
+from keras_nladv import SparsePReLU, path_length, sparsify
+from keras_nladv._keras import private
 
 
 def arrays(model, data, training=False, compiled=False):

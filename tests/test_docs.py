@@ -3,6 +3,7 @@
 import contextlib
 import doctest
 import importlib
+import json
 import pkgutil
 import re
 import types
@@ -44,22 +45,38 @@ def docstrings():
                 yield pytest.param(test, id=test.name)
 
 
-def pages():
-    """Each page's code, on the lines it has in the page.
+def code_of_page(path):
+    """The code of a page, on the lines it has in the page.
 
     What is marked as that of an engine or a backend, as in "python litert", runs where that does.
     """
-    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
-        code, language = [], None
-        for line in path.read_text().splitlines():
-            if line.startswith("```"):
-                language = line[3:] if language is None else None
-                line = ""
-            code.append(line if language in RUN else "")
-        if any(code):
+    language = None
+    for line in path.read_text().splitlines():
+        if line.startswith("```"):
+            language = line[3:] if language is None else None
+            line = ""
+        yield line if language in RUN else ""
+
+
+def code_of_notebook(path):
+    for cell in json.loads(path.read_text())["cells"]:
+        if cell["cell_type"] == "code":
+            yield from (line for line in "".join(cell["source"]).splitlines() if line[0:1] != "%")
+
+
+def pages():
+    codes = {
+        path: code_of_page(path) for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    }
+    # The notebook's code is that of this page: docs/notebook.py.
+    del codes[ROOT / "docs" / "getting-started.md"]
+    codes |= {path: code_of_notebook(path) for path in (ROOT / "docs").glob("*.ipynb")}
+    for path, lines in sorted(codes.items()):
+        code = "\n".join(lines)
+        if code.strip():
             page = str(path.relative_to(ROOT))
             yield pytest.param(
-                compile("\n".join(code), page, "exec"),
+                compile(code, page, "exec"),
                 id=page,
                 marks=[] if page in EVERYWHERE else [pytest.mark.once],
             )

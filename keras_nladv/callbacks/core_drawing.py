@@ -1,6 +1,6 @@
 import numpy as np
 
-from keras_nladv.pictures import BRIGHT, DARK, GAP, LINE, MARGIN, WHITE, Image, palette, text
+from keras_nladv.events.pictures import BRIGHT, DARK, GAP, LINE, MARGIN, WHITE, Image, palette, text
 
 TURN = Image.Transpose.ROTATE_270
 
@@ -21,7 +21,8 @@ def draw_core(activations):
         _shares(activation, mask) for activation, mask in zip(activations, masks, strict=True)
     ]
     counts = [int(mask.sum()) for mask in masks]
-    title = text(f"{sum(counts)} of {sum(mask.size for mask in masks)} units nonlinear")
+    title = _legend(f"{sum(counts)} of {sum(mask.size for mask in masks)} units nonlinear")
+    caption = text("A column is a layer, from input to output; a cell is one of its units.")
     names, labels = [], []
     if len(activations) <= NAMED:
         names = [text(activation.name).transpose(TURN) for activation in activations]
@@ -37,8 +38,8 @@ def draw_core(activations):
     bottom = top + round(scale * highest)
     below = bottom + GAP + max((label.height for label in labels), default=0)
     end = below + max((name.height for name in names), default=0)
-    width = max(len(shares) * step, title.width)
-    pixels = np.full((end + MARGIN, MARGIN + width + MARGIN), WHITE, "uint8")
+    width = max(len(shares) * step, title.width, caption.width)
+    pixels = np.full((end + LINE + MARGIN, MARGIN + width + MARGIN), WHITE, "uint8")
 
     for i, share in enumerate(shares):
         height = max(round(scale * len(share)), 1)
@@ -60,7 +61,21 @@ def draw_core(activations):
         left = MARGIN + i * step + (step - GAP - label.width) // 2
         image.paste(label, (left, bottom + GAP))
         image.paste(name, (left, below))
+    if shares:
+        image.paste(caption, (MARGIN, end + GAP))
     image.putpalette(PALETTE)
+    return image
+
+
+def _legend(title):
+    """A line of text that says what is bright, and what is dark."""
+    entries = ((NONLINEAR, text(title)), (LINEAR, text("linear")))
+    image = Image.new("L", (sum(LINE + words.width for _, words in entries), LINE), WHITE)
+    left = 0
+    for value, words in entries:
+        image.paste(value, (left, 4, left + 10, 14))
+        image.paste(words, (left + LINE - GAP, 0))
+        left += LINE + words.width
     return image
 
 

@@ -3,11 +3,11 @@ from collections.abc import Callable, Mapping
 
 import keras
 
-from keras_nladv.arguments import integer, number
-from keras_nladv.freezing_watch import FreezingWatch
+from keras_nladv._common.arguments import integer, number
 from keras_nladv.graph import nonlinearity_report, path_length
-from keras_nladv.pressable import pressable
 from keras_nladv.regularizers import NonlinearitySparsity
+from keras_nladv.slopes.freezing_watch import FreezingWatch
+from keras_nladv.slopes.pressable import pressable
 
 
 class LinearizationSchedule(keras.callbacks.Callback):

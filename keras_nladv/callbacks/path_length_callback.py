@@ -2,9 +2,9 @@ import os
 
 import numpy as np
 
-from keras_nladv.event_callback import EventCallback
-from keras_nladv.freezing_watch import FreezingWatch
+from keras_nladv.events.event_callback import EventCallback
 from keras_nladv.graph.path_graph import PathGraph
+from keras_nladv.slopes.freezing_watch import FreezingWatch
 
 
 class PathLengthCallback(EventCallback):

@@ -1,20 +1,15 @@
 import keras
 
-from keras_nladv import private
-from keras_nladv.conversion.site import Site
-from keras_nladv.copying.opener import (
-    RECURRENT,
-    Opener,
-    activates,
-    activates_inside,
-    masks_matter,
-)
-from keras_nladv.copying.pointwise import (
+from keras_nladv._copying.masks import masks_matter
+from keras_nladv._copying.opener import RECURRENT, Opener, activates, activates_inside
+from keras_nladv._copying.pointwise import (
     function_name,
     fuses_activation,
     granularity_of,
     pointwise_function,
 )
+from keras_nladv._keras import private
+from keras_nladv.conversion.site import Site
 from keras_nladv.graph.rules import find_rule
 from keras_nladv.layers.sparse_prelu import SparsePReLU
 
@@ -121,13 +116,12 @@ class Sparsifier(Opener):
 
     def _wrapped_detached(self, wrapper, prefix):
         """The copy of a wrapper, of a layer without its activation."""
-        if id(wrapper) not in self._copies:
+        if wrapper not in self.copies:
             inner = keras.saving.serialize_keras_object(wrapper.layer)
             inner["config"]["activation"] = "linear"
-            self.keep(wrapper, self.from_config(wrapper, {"layer": inner}, prefix))
+            self.copies.keep(wrapper, self.from_config(wrapper, {"layer": inner}, prefix))
             if isinstance(wrapper.layer.activation, keras.Layer):
-                inside = private.sublayers(wrapper.layer.activation)
-                self.unmatched[id(wrapper)].update(map(id, inside))
+                self.copies.leave_out(wrapper, wrapper.layer.activation)
         return self.copied(wrapper)
 
     # ---- Activations
@@ -199,7 +193,7 @@ class Sparsifier(Opener):
             if self._share and regularizer is None:
                 layer = self._across_depthwise(site, inputs)
             if layer is None:
-                layer = self._sparse_prelu(site, inputs.dtype, self.unique_name(name))
+                layer = self._sparse_prelu(site, inputs.dtype, self.names.unique(name))
                 layer.activity_regularizer = _copied_regularizer(regularizer)
             self._made[key] = layer, site, shape
         layer = self._made[key][0]
@@ -216,7 +210,7 @@ class Sparsifier(Opener):
             function = keras.activations.relu
         elif isinstance(function, keras.Operation):
             copy = type(function).from_config(function.get_config())
-            function = self.keep(function, copy)
+            function = self.copies.keep(function, copy)
         half = {"float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
         return SparsePReLU(
             axis=site.axis,
@@ -265,7 +259,7 @@ class Sparsifier(Opener):
     def closed(self, node, args, kwargs, prefix, error):
         """Gives a layer that cannot be opened another `activation`, if it takes that argument."""
         layer = node.operation
-        if id(layer) in self._copies:
+        if layer in self.copies:
             return self.repeated(node, args, kwargs, prefix)
         activation = getattr(layer, "activation", None)
         site = self._site(node, activation, -1)
@@ -281,13 +275,13 @@ class Sparsifier(Opener):
             self._note(site, prefix, activation, "converted", f"inside; {why}")
             sparse = self._sparse_prelu(site, layer.compute_dtype, f"{layer.name}_activation")
             changes = {"activation": keras.saving.serialize_keras_object(sparse)}
-            copy = self.keep(layer, self.from_config(layer, changes, prefix))
+            copy = self.copies.keep(layer, self.from_config(layer, changes, prefix))
             outputs = copy(*args, **kwargs)
             # What only the copy or only the original has inside.
             parts = [part for part in private.sublayers(copy) if isinstance(part, SparsePReLU)]
             parts += [activation] if isinstance(activation, keras.Layer) else []
             for part in parts:
-                self.unmatched[id(layer)].update(map(id, private.sublayers(part)))
+                self.copies.leave_out(layer, part)
             return outputs
         return self.repeated(node, args, kwargs, prefix)
 

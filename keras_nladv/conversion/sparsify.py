@@ -4,9 +4,9 @@ from typing import Any
 
 import keras
 
+from keras_nladv._copying.model_class import warn_of_lost_methods
 from keras_nladv.conversion.sparsifier import Sparsifier
 from keras_nladv.conversion.sparsify_report import SparsifyReport
-from keras_nladv.copying.model_class import warn_of_lost_methods
 from keras_nladv.graph.require_graph import require_graph
 from keras_nladv.layers.sparse_prelu import SparsePReLU
 from keras_nladv.regularizers.nonlinearity_sparsity import NonlinearitySparsity
@@ -96,6 +96,6 @@ def sparsify(
     report = SparsifyReport(sparsifier.rows)
     if not report.converted:
         raise ValueError(f"`sparsify` found nothing to convert in model '{model.name}'.\n{report}")
-    sparsifier.transfer_weights()
+    sparsifier.copies.transfer_weights()
     warn_of_lost_methods(model, sparse)
     return (sparse, report) if return_report else sparse

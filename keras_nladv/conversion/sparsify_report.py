@@ -1,7 +1,7 @@
 from collections import Counter
 from typing import Any
 
-from keras_nladv.table import format_table
+from keras_nladv._common.table import format_table
 
 
 class SparsifyReport:

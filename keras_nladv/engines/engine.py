@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
-from keras_nladv import private
-from keras_nladv.arguments import integer
+from keras_nladv._common.arguments import integer
+from keras_nladv._common.random_inputs import random_inputs
+from keras_nladv._keras import private
 from keras_nladv.graph.require_graph import require_graph
-from keras_nladv.random_inputs import random_inputs
 
 # The largest difference between Keras and an engine that is taken for rounding, relative to the
 # largest output: where all layers compute in float32 or more, and where one computes in less.

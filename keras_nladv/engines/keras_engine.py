@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import keras
 
-from keras_nladv.arguments import integer
+from keras_nladv._common.arguments import integer
 from keras_nladv.engines.engine import Engine
 
 

@@ -5,14 +5,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_nladv import private
-from keras_nladv.arguments import integer, number
+from keras_nladv._common.arguments import integer, number
+from keras_nladv._common.random_inputs import random_inputs
+from keras_nladv._keras import private
 from keras_nladv.engines.registry import find_engine
 from keras_nladv.engines.setting import setting
 from keras_nladv.engines.timing import median_interval, rounds_by_turns
 from keras_nladv.engines.timings import Timings
 from keras_nladv.graph.require_graph import require_graph
-from keras_nladv.random_inputs import random_inputs
 
 # Rounds between two looks at how sure it is, and the width of the intervals that is enough.
 ROUNDS, SURE = 15, 0.02

@@ -1,6 +1,6 @@
 import keras
 
-from keras_nladv import private
+from keras_nladv._keras import private
 
 
 def tensorflow_graph(model, specs):

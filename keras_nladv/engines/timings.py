@@ -2,8 +2,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_nladv._common.table import format_table
 from keras_nladv.engines.timing import median_interval
-from keras_nladv.table import format_table
 
 COLUMNS = {
     "name": "model",

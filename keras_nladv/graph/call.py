@@ -1,16 +1,15 @@
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_nladv.graph.channel_graph import NO_CHANNEL, ChannelGraph
+from keras_nladv.graph.channel_graph import NO_CHANNEL
 from keras_nladv.graph.channels import Channels, compress
-
-if TYPE_CHECKING:
-    from keras_nladv.graph.tracer import Tracer
+from keras_nladv.graph.reading import Reading
 
 # What unknown sizes are taken for, in turn, until nothing that is moved gets lost for want of room.
 UNKNOWN_SIZES = (1, 8, 64)
@@ -28,18 +27,23 @@ class Call:
         args: Its positional arguments.
         kwargs: Its keyword arguments.
         outputs: List of `keras.KerasTensor`, the outputs' shapes and dtypes.
-        graph: The `ChannelGraph` to add to.
         name: The call's name for messages, with those of the models it is nested in.
-        tracer: Applies the rules of other layers and functions.
+        reading: The `Reading` to add to.
+        follow: Function that applies the rule of another layer or operation.
     """
 
     operation: keras.Operation
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     outputs: list[keras.KerasTensor]
-    graph: ChannelGraph
     name: str
-    tracer: "Tracer"
+    reading: Reading
+    follow: Callable[..., list[Channels]]
+
+    @property
+    def graph(self):
+        """The `ChannelGraph` to add to."""
+        return self.reading.graph
 
     @property
     def inputs(self):
@@ -85,7 +89,7 @@ class Call:
         Returns:
             Bool array of their shape, or `None` if every edge counts.
         """
-        return ops.convert_to_numpy(weights) != 0 if self.tracer.skips_zeros else None
+        return ops.convert_to_numpy(weights) != 0 if self.reading.skips_zeros else None
 
     def mixed(self, channels, axis, size, output_axis=None, groups=1, nonzero=None):
         """Labels of new channels that are each fed by all channels of their group.
@@ -261,7 +265,7 @@ class Call:
 
     def apply(self, operation, channels, output):
         """Labels of the output of another layer or operation that is called on `channels`."""
-        return self.tracer.apply(operation, (channels,), {}, [output], self.name)[0].labels
+        return self.follow(operation, (channels,), {}, [output], self.name)[0].labels
 
     def activated(self, labels, activation, units):
         """Labels of new channels behind an activation.
@@ -274,11 +278,6 @@ class Call:
         Returns:
             Integer array of the shape of `labels`: an activation never changes what a channel is.
         """
-        index = self.tracer.register(activation)
         fed = self.copied(labels)
-        pairs = np.stack([part.ravel() for part in np.broadcast_arrays(fed, units)])
-        pairs, elements = np.unique(pairs[:, pairs[0] != NO_CHANNEL], axis=1, return_counts=True)
-        shares = elements / np.bincount(pairs[0], elements)[pairs[0]]
-        self.graph.visit(pairs[0], index, pairs[1], shares)
-        self.tracer.note_behind(fed, index)
+        self.reading.meet(activation, fed, units)
         return fed

@@ -2,17 +2,19 @@
 
 import math
 import string
+from dataclasses import replace
 
 import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_nladv import private
+from keras_nladv._keras import private
 from keras_nladv.graph.channel_graph import NO_CHANNEL
 from keras_nladv.graph.channels import Channels
 from keras_nladv.graph.rules import (
     activated,
     activates,
+    find_rule,
     merges,
     mixed_operands,
     passes,
@@ -30,11 +32,21 @@ def applies_activation(call):
 def with_activation(call, labels):
     """Labels behind the `activation` of the layer, a layer or a function."""
     activation = call.operation.activation
+    if activation is None:
+        return labels
     output = call.outputs[0]
     channels = Channels(labels, tuple(output.shape), output.dtype)
     if isinstance(activation, keras.Operation):
         return call.apply(activation, channels, output)
-    return call.tracer.apply_function(activation, channels, call)
+    rule = find_rule(activation)
+    if rule is None:
+        name = getattr(activation, "__name__", type(activation).__name__)
+        raise ValueError(
+            f"The path rules do not know activation function {name!r} of layer '{call.name}'. "
+            "Say whether its channels are nonlinear units with "
+            f'`keras_nladv.register_path_rule({name}, "activation")`, or `"pass"` if it is linear.'
+        )
+    return rule(replace(call, args=(channels,), kwargs={}))
 
 
 def sparse_prelu(call):

@@ -12,7 +12,7 @@ import string
 import keras
 import numpy as np
 
-from keras_nladv import private
+from keras_nladv._keras import private
 from keras_nladv.graph.channel_graph import NO_CHANNEL
 from keras_nladv.graph.channels import Channels, compress
 from keras_nladv.graph.layer_rules import (
@@ -60,7 +60,7 @@ def clips_on(call, channels, slopes):
     pair = call.operation, private.producer(call.operation.input)
     if {type(operation).__name__ for operation in pair} != {"Maximum", "Minimum"}:
         return False
-    earlier = call.tracer.activation_before(channels)
+    earlier = call.reading.activation_before(channels)
     if earlier is None or earlier.constant_slopes is None:
         return False
     if slopes.size not in (1, earlier.units):

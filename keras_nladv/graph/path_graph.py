@@ -28,15 +28,15 @@ class PathGraph:
         self._outputs = list(model.outputs)
         self._zeros = _zeros(model) if weights else []
         tracer = Tracer(skips_zeros=weights)
-        self._graph = tracer.graph
         self._ends = tracer.trace(model)
         if not self._ends.any():
             raise ValueError(
                 f"No path leads from the inputs of model '{model.name}' to its outputs: by the "
                 "path rules, they do not depend on the inputs."
             )
+        self._graph = tracer.reading.graph
         self._shares: dict[bool, tuple[list[np.ndarray], float]] = {}
-        self._activations = tracer.activations
+        self._activations = tracer.reading.activations
 
     @classmethod
     def of(cls, model: keras.Model, weights: bool = False) -> "PathGraph":

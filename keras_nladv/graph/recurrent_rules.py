@@ -96,7 +96,7 @@ def connections(call, cell):
     Returns:
         Two bool arrays, or `None` twice if every edge counts.
     """
-    if not call.tracer.skips_zeros:
+    if not call.reading.skips_zeros:
         return None, None
     kernel: Any = getattr(cell, "kernel", None)
     recurrent: Any = getattr(cell, "recurrent_kernel", None)

@@ -5,9 +5,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_nladv import private
+from keras_nladv._common.table import format_table
+from keras_nladv._keras import private
 from keras_nladv.graph.path_graph import PathGraph
-from keras_nladv.table import format_table
 
 COLUMNS = {
     "name": "activation",

@@ -1,7 +1,7 @@
 import keras
 
-from keras_nladv import private
-from keras_nladv.arguments import require_model
+from keras_nladv._common.arguments import require_model
+from keras_nladv._keras import private
 
 
 def require_graph(model):

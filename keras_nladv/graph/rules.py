@@ -176,7 +176,7 @@ def fixed_activation(call, channels, function, slopes=None, axis=None):
 
 def activated(call, channels, function, units, size, slopes=None):
     """Labels behind the activation of `call`, whose unit at each element is given by `units`."""
-    unknown = None in channels.shape[1:] or call.tracer.assumes_sizes
+    unknown = None in channels.shape[1:] or call.reading.assumes_sizes
     elements = None if unknown else math.prod(channels.shape[1:])
     activation = Activation(
         name=call.name,

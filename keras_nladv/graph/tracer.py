@@ -3,15 +3,14 @@ from dataclasses import replace
 import keras
 import numpy as np
 
-from keras_nladv import private
+from keras_nladv._keras import private
+from keras_nladv._keras.unknown_sizes import UnknownSizes
 from keras_nladv.graph import recurrent_rules  # noqa: F401  Its rules are registered.
-from keras_nladv.graph.activation import Activation
 from keras_nladv.graph.call import Call
-from keras_nladv.graph.channel_graph import ChannelGraph
 from keras_nladv.graph.channels import Channels
 from keras_nladv.graph.operation_rules import OPERATION_RULES
+from keras_nladv.graph.reading import Reading
 from keras_nladv.graph.rules import constant, find_rule
-from keras_nladv.unknown_sizes import UnknownSizes
 
 # What unknown sizes are taken for when a composite layer is opened, tried in turn: some layers need
 # to know them, some need them small, some divisible.
@@ -25,19 +24,11 @@ class Tracer:
         skips_zeros: Boolean. Whether edges whose weights are all zero do not count.
 
     Attributes:
-        skips_zeros: As given.
-        graph: The `ChannelGraph`.
-        activations: List of `Activation`, in the order in which they are met.
-        assumes_sizes: Whether a layer is open whose unknown sizes had to be assumed.
+        reading: The `Reading`, what has been read so far.
     """
 
     def __init__(self, skips_zeros=False):
-        self.skips_zeros = skips_zeros
-        self.graph = ChannelGraph()
-        self.activations = []
-        self.assumes_sizes = False
-        self._indices = {}
-        self._behind: dict[bytes, Activation] = {}
+        self.reading = Reading(skips_zeros)
 
     def trace(self, model):
         """Traces a model from its inputs. Returns the array of channels at which paths end."""
@@ -47,7 +38,7 @@ class Tracer:
             rank = len(tensor.shape)
             axis = 1 if "channels_first" in formats and rank > 2 else rank - 1
             # There is one channel without axes besides the batch or a last one of unknown size.
-            sources = self.graph.add_sources((tensor.shape[axis] or 1) if axis else 1)
+            sources = self.reading.graph.add_sources((tensor.shape[axis] or 1) if axis else 1)
             shape = [1] * rank
             shape[axis] = len(sources)
             inputs.append(self._channels(sources.reshape(shape), tensor))
@@ -67,7 +58,7 @@ class Tracer:
         Returns:
             List of `Channels`.
         """
-        call = Call(operation, args, kwargs, outputs, self.graph, name, self)
+        call = Call(operation, args, kwargs, outputs, name, self.reading, self.apply)
         labels = self._labels(call)
         labels = labels if isinstance(labels, list) else [labels]
         if len(labels) != len(outputs) or not all(map(_fits, labels, outputs)):
@@ -78,49 +69,10 @@ class Tracer:
             )
         return [self._channels(each, output) for each, output in zip(labels, outputs, strict=True)]
 
-    def apply_function(self, function, channels, call):
-        """Labels behind an activation function that `call` applies to `channels`."""
-        if function is None:
-            return channels.labels
-        rule = find_rule(function)
-        if rule is None:
-            name = getattr(function, "__name__", type(function).__name__)
-            raise ValueError(
-                f"The path rules do not know activation function {name!r} of layer '{call.name}'. "
-                "Say whether its channels are nonlinear units with "
-                f'`keras_nladv.register_path_rule({name}, "activation")`, or `"pass"` if it is '
-                "linear."
-            )
-        return rule(replace(call, args=(channels,), kwargs={}))
-
-    def activation_before(self, channels):
-        """The `Activation` right before some `Channels`, or `None`."""
-        return self._behind.get(channels.labels.tobytes())
-
-    def note_behind(self, labels, index):
-        """Notes that labels are those of the channels right behind an activation."""
-        self._behind[labels.tobytes()] = self.activations[index]
-
-    def register(self, activation):
-        """Returns the index of an activation; one met before gains positions instead."""
-        layer = activation.layer
-        # Operations inside a composite layer are made anew by each run of it.
-        key = activation.name if private.is_keras_operation(layer) else id(layer)
-        # One without slopes may be called on tensors of several sizes.
-        key = key, activation.units
-        if key not in self._indices:
-            self._indices[key] = len(self.activations)
-            self.activations.append(activation)
-            return self._indices[key]
-        known = self.activations[self._indices[key]]
-        if None not in (known.positions, activation.positions):
-            known.positions += activation.positions
-        return self._indices[key]
-
     def _channels(self, labels, tensor):
         if tensor.dtype == "bool":
             distinct, inverse = np.unique(labels, return_inverse=True)
-            labels = self.graph.as_masks(distinct)[inverse].reshape(labels.shape)
+            labels = self.reading.graph.as_masks(distinct)[inverse].reshape(labels.shape)
         return Channels(labels, tuple(tensor.shape), tensor.dtype)
 
     def _labels(self, call):
@@ -183,12 +135,12 @@ class Tracer:
             else f"{call.name}/{node.operation.name}"
             for index, node in enumerate(nodes)
         ]
-        assumed = self.assumes_sizes
+        assumed = self.reading.assumes_sizes
         unknown = any(None in channels.shape[1:] for channels in call.inputs)
-        self.assumes_sizes = assumed or (unknown and size is not None)
+        self.reading.assumes_sizes = assumed or (unknown and size is not None)
         symbolic = [x for x in outputs if isinstance(x, keras.KerasTensor)]
         followed = iter(self._follow(nodes, names, values, symbolic))
-        self.assumes_sizes = assumed
+        self.reading.assumes_sizes = assumed
         return [
             next(followed).labels
             if isinstance(output, keras.KerasTensor)

@@ -5,7 +5,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_nladv.arguments import number, scalar
+from keras_nladv._common.arguments import number, scalar
 from keras_nladv.constraints.function_constraint import FunctionConstraint
 
 GRANULARITIES = ("channel", "layer", "element")

@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 
-from keras_nladv import private
-from keras_nladv.arguments import integer
+from keras_nladv._common.arguments import integer
+from keras_nladv._keras import private
 from keras_nladv.engines.registry import find_engine
 from keras_nladv.graph.require_graph import require_graph
 from keras_nladv.layers.sparse_prelu import SparsePReLU

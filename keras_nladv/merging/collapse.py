@@ -3,7 +3,7 @@ from typing import Any
 
 import keras
 
-from keras_nladv.copying.model_class import PREDICTION, warn_of_lost_methods
+from keras_nladv._copying.model_class import PREDICTION, warn_of_lost_methods
 from keras_nladv.merging.arguments import checked, examples, run_once
 from keras_nladv.merging.collapse_plan import CollapsePlan
 from keras_nladv.merging.planner import AS_GIVEN, Planner

@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from keras_nladv.table import format_table
+from keras_nladv._common.table import format_table
 
 VERSION = 2
 COLUMNS = {

@@ -1,8 +1,8 @@
 import keras
 
-from keras_nladv import private
-from keras_nladv.copying.opener import Opener
-from keras_nladv.copying.pointwise import fuses_activation
+from keras_nladv._copying.opener import Opener
+from keras_nladv._copying.pointwise import fuses_activation
+from keras_nladv._keras import private
 from keras_nladv.graph.rules import find_rule
 from keras_nladv.layers.pass_mask import PassMask
 from keras_nladv.layers.sparse_prelu import SparsePReLU
@@ -27,7 +27,9 @@ class Flattener(Opener):
             activation = operation.activation
             if isinstance(activation, keras.Layer):
                 return self.copied(activation, name + "_")(outputs)
-            layer = keras.layers.Activation(activation, name=self.unique_name(name + "_activation"))
+            layer = keras.layers.Activation(
+                activation, name=self.names.unique(name + "_activation")
+            )
             return layer(outputs)
         if isinstance(operation, keras.Layer) and find_rule(operation) is None:
             return self.composite(node, args, kwargs, prefix)

@@ -7,7 +7,7 @@ TensorFlow take tensors of a backend for inputs.
 import keras
 import numpy as np
 
-from keras_nladv import private
+from keras_nladv._keras import private
 
 # The bounds between which a function is the identity and at which it stays.
 BOUNDS = {
@@ -83,7 +83,7 @@ def _maximum(writer, step, inputs, name):
 def _clip(writer, step, inputs, name):
     """`minimum(maximum(x, low), high)`, with no bounds where units are linear."""
     low, high = bounds_of(step.function)
-    part = writer.unique_name(f"{name}_low")
+    part = writer.names.unique(f"{name}_low")
     outputs = keras.ops.maximum(inputs, _bounds(step, inputs, low, "min"))
     high = _bounds(step, inputs, high, "max")
     return private.with_name(keras.ops.minimum(private.with_name(outputs, part), high), name)
@@ -91,7 +91,7 @@ def _clip(writer, step, inputs, name):
 
 def _where(writer, step, inputs, name):
     """`where(linear, x, f(x))`."""
-    nonlinear = writer.base(step, inputs, writer.unique_name(f"{name}_nonlinear"))
+    nonlinear = writer.base(step, inputs, writer.names.unique(f"{name}_nonlinear"))
     outputs = keras.ops.where(step.broadcast(step.linear, inputs), inputs, nonlinear)
     return private.with_name(outputs, name)
 
@@ -111,7 +111,7 @@ def _sum(writer, step, inputs, name):
     parts = [
         keras.layers.Rescaling(
             step.broadcast(scale, inputs).tolist(),
-            name=writer.unique_name(f"{name}_{part}"),
+            name=writer.names.unique(f"{name}_{part}"),
             dtype=step.policy,
         )(x)
         for part, scale, x in (
@@ -119,7 +119,7 @@ def _sum(writer, step, inputs, name):
             ("nonlinear", 1.0 - step.slopes, writer.base(step, inputs, name)),
         )
     ]
-    return keras.layers.Add(name=writer.unique_name(f"{name}_sum"), dtype=step.policy)(parts)
+    return keras.layers.Add(name=writer.names.unique(f"{name}_sum"), dtype=step.policy)(parts)
 
 
 # By name: whether a step can be written so, and what writes it. Of those that can, the first is the

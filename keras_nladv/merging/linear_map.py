@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from keras_nladv.padding import same_pads
+from keras_nladv._keras.padding import same_pads
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from keras_nladv import private
+from keras_nladv._keras import private
 from keras_nladv.constraints.fixed_mask import FixedMask
 from keras_nladv.layers.sparse_prelu import SparsePReLU
 from keras_nladv.regularizers.nonlinearity_sparsity import NonlinearitySparsity

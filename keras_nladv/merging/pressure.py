@@ -13,7 +13,7 @@ from keras_nladv.merging.part import Part, slopes_of
 from keras_nladv.merging.pressure_weights import PressureWeights
 from keras_nladv.merging.steps import ActivationStep
 from keras_nladv.merging.surgeon import Surgeon
-from keras_nladv.pressable import pressable
+from keras_nladv.slopes.pressable import pressable
 
 # Shares of the channels of a layer that are tried.
 SHARES = (0.5, 0.75, 0.9, 1.0)

@@ -4,9 +4,9 @@ from typing import Any
 
 import keras
 
+from keras_nladv._common.table import format_table
 from keras_nladv.merging.part import Part
-from keras_nladv.pressable import pressable
-from keras_nladv.table import format_table
+from keras_nladv.slopes.pressable import pressable
 
 VERSION = 1
 COLUMNS = {"name": "layer", "units": "units", "weight": "weight", "saves": "", "reason": "why 0"}

@@ -5,8 +5,9 @@ from collections import Counter
 import keras
 import numpy as np
 
-from keras_nladv import private
-from keras_nladv.copying.pointwise import granularity_of, pointwise_function, savable
+from keras_nladv._copying.pointwise import granularity_of, pointwise_function, savable
+from keras_nladv._keras import private
+from keras_nladv._keras.padding import pads
 from keras_nladv.layers.sparse_prelu import SparsePReLU
 from keras_nladv.merging.linear_layers import (
     CONVOLUTIONS,
@@ -17,7 +18,6 @@ from keras_nladv.merging.linear_layers import (
 )
 from keras_nladv.merging.linear_map import LinearMap
 from keras_nladv.merging.steps import ActivationStep, AddStep, MapStep, Step, new_key
-from keras_nladv.padding import pads
 
 # What does nothing when a trained model is used.
 IDLE = (

@@ -32,8 +32,8 @@ class Surgeon:
     def __init__(self, model, is_nonlinear=False):
         flattener = Flattener()
         self._flat = flattener.copy(model)
-        flattener.transfer_weights()
-        self._originals = flattener.originals()
+        flattener.copies.transfer_weights()
+        self._originals = {id(copy): id(original) for original, copy in flattener.copies}
         self._multiple = 1
         if is_nonlinear:
             for layer in self._flat.layers:

@@ -4,8 +4,8 @@ from contextlib import contextmanager
 import keras
 import numpy as np
 
-from keras_nladv import private
-from keras_nladv.random_inputs import random_inputs
+from keras_nladv._common.random_inputs import random_inputs
+from keras_nladv._keras import private
 
 TOLERANCES = {"float64": 1e-9, "float32": 1e-4, "float16": 2e-2, "bfloat16": 2e-2}
 # What a number changes by in its last digit.

@@ -4,8 +4,8 @@ from dataclasses import replace
 import keras
 import numpy as np
 
-from keras_nladv import private
-from keras_nladv.copying.model_copy import ModelCopy
+from keras_nladv._copying.model_copy import ModelCopy
+from keras_nladv._keras import private
 from keras_nladv.layers.sparse_prelu import SparsePReLU
 from keras_nladv.merging import own
 from keras_nladv.merging.forms import FORMS, chosen
@@ -83,15 +83,6 @@ class Writer(ModelCopy):
         writer = Writer()
         return keras.Model(inputs, writer.activation(step, inputs), name=name)
 
-    def transfer_weights(self):
-        for copy, original in self._copies.values():
-            names = self._replaced[id(original)]
-            for layer in (original, copy) if isinstance(original, keras.Layer) else ():
-                for part in private.sublayers(layer):
-                    if part.name in names or isinstance(part, own.ON_WEIGHTS):
-                        self.unmatched[id(original)].update(map(id, private.sublayers(part)))
-        super().transfer_weights()
-
     def model(self, flat, steps, ends):
         """Writes the steps of a flat model; `ends` are the keys of its outputs in order."""
         inputs, values = self.new_inputs(flat)
@@ -99,7 +90,7 @@ class Writer(ModelCopy):
         _, structure = private.structures(flat)
         outputs = [values[key] for key in ends]
         if not isinstance(flat, keras.Sequential):
-            self.name_outputs(flat.output_names, keras.tree.flatten(inputs), outputs)
+            self.names.name_outputs(flat.output_names, keras.tree.flatten(inputs), outputs)
         outputs = keras.tree.pack_sequence_as(structure, outputs)
         return keras.Model(inputs, outputs, name=flat.name)
 
@@ -113,7 +104,13 @@ class Writer(ModelCopy):
 
     def set_weights(self):
         """Gives the layers their weights. Until then they have others."""
-        self.transfer_weights()
+        for original, copy in self.copies:
+            names = self._replaced[id(original)]
+            for layer in (original, copy) if isinstance(original, keras.Layer) else ():
+                for part in private.sublayers(layer):
+                    if part.name in names or isinstance(part, own.ON_WEIGHTS):
+                        self.copies.leave_out(original, part)
+        self.copies.transfer_weights()
         for layer, weights in self._weights:
             layer.set_weights(weights)
         for layer, linear, shape in self._maps:
@@ -167,7 +164,7 @@ class Writer(ModelCopy):
                     inputs = [self._repeated(following, inputs)]
                 outputs = self.activation(step, *inputs)
             elif isinstance(step, AddStep) and step.node is None:
-                name = self.unique_name(step.name)
+                name = self.names.unique(step.name)
                 outputs = keras.layers.Add(name=name, dtype=step.policy)(inputs)
             else:
                 outputs = self._repeated(step, inputs)
@@ -193,7 +190,7 @@ class Writer(ModelCopy):
             if step.border == "constant" and None not in sizes:
                 border = np.zeros((1, *outputs.shape[1:]), outputs.dtype)
                 self._borders.append((border, constant, sizes, step.axis))
-                return private.with_name(keras.ops.add(outputs, border), self.unique_name(name))
+                return private.with_name(keras.ops.add(outputs, border), self.names.unique(name))
             first = inputs[:1, :1] if step.axis == 1 else inputs[:1, ..., :1]
             return keras.ops.add(
                 outputs,
@@ -204,7 +201,7 @@ class Writer(ModelCopy):
         linear = step.map
         rank = linear.rank
         common = {
-            "name": self.unique_name(step.name),
+            "name": self.names.unique(step.name),
             "use_bias": linear.is_biased,
             "activation": activation,
             "dtype": step.policy,
@@ -222,7 +219,7 @@ class Writer(ModelCopy):
             if linear.is_padded and not same:
                 pads = linear.pads if rank > 1 else linear.pads[0]
                 padding = PADDINGS[rank](
-                    pads, data_format=data_format, name=self.unique_name(step.name + "_padding")
+                    pads, data_format=data_format, name=self.names.unique(step.name + "_padding")
                 )
                 inputs = padding(inputs)
             common.update(
@@ -249,7 +246,7 @@ class Writer(ModelCopy):
         is_sparse = isinstance(step.node and step.node.operation, SparsePReLU)
         if step.node is not None and not is_sparse:
             return self._repeated(step, [inputs])
-        name = self.unique_name(step.name)
+        name = self.names.unique(step.name)
         if not step.slopes.any():
             return self.base(step, inputs, name)
         _, write = FORMS[chosen(step, inputs)]

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from keras_nladv import private
+from keras_nladv._keras import private
 from keras_nladv.graph.require_graph import require_graph
 
 # For layers of these classes, the kernels and the arguments with which their constraints are saved.

@@ -3,7 +3,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_nladv.arguments import number
+from keras_nladv._common.arguments import number
 
 SCOPES = ("layer", "global")
 

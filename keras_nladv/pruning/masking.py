@@ -5,8 +5,8 @@ import warnings
 import numpy as np
 from keras import ops
 
+from keras_nladv._copying.model_class import warn_of_lost_methods
 from keras_nladv.constraints.fixed_mask import FixedMask
-from keras_nladv.copying.model_class import warn_of_lost_methods
 from keras_nladv.graph.path_graph import PathGraph
 from keras_nladv.graph.require_graph import require_graph
 from keras_nladv.pruning.opened_blocks import OpenedBlocks
@@ -15,9 +15,9 @@ from keras_nladv.pruning.opened_blocks import OpenedBlocks
 def copied(model):
     """A copy of a model with weights of its own, of the same values. Its blocks are opened."""
     require_graph(model)
-    copies = OpenedBlocks()
-    copy = copies.copied(model)
-    copies.transfer_weights()
+    opened = OpenedBlocks()
+    copy = opened.copied(model)
+    opened.copies.transfer_weights()
     warn_of_lost_methods(model, copy)
     return copy
 

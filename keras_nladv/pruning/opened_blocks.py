@@ -1,7 +1,8 @@
 import keras
 
-from keras_nladv import private
-from keras_nladv.copying.opener import Opener, masks_matter
+from keras_nladv._copying.masks import masks_matter
+from keras_nladv._copying.opener import Opener
+from keras_nladv._keras import private
 from keras_nladv.graph.rules import find_rule
 from keras_nladv.pruning.kernel import KERNELS
 

@@ -5,7 +5,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_nladv.arguments import integer
+from keras_nladv._common.arguments import integer
 from keras_nladv.constraints.fixed_mask import FixedMask
 from keras_nladv.pruning.kernel import Kernel, prunable
 from keras_nladv.pruning.largest import largest, require_density

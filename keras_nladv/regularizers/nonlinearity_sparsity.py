@@ -1,7 +1,7 @@
 import keras
 from keras import ops
 
-from keras_nladv.arguments import number
+from keras_nladv._common.arguments import number
 
 PACKAGE = "keras_nladv"
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from keras_nladv.pictures import BRIGHT, DARK, LINE, MARGIN, WHITE, Image, palette, text
+from keras_nladv.events.pictures import BRIGHT, DARK, LINE, MARGIN, WHITE, Image, palette, text
 
 BLUE = (70, 150, 255)
 PALETTE = palette({0: BLUE, 64: DARK, 127: BRIGHT})

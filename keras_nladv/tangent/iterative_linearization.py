@@ -3,8 +3,8 @@ import inspect
 import keras
 from keras import ops
 
-from keras_nladv import private
-from keras_nladv.arguments import integer
+from keras_nladv._common.arguments import integer
+from keras_nladv._keras import private
 from keras_nladv.tangent import optimizer_reset
 from keras_nladv.tangent.feature_updates import FeatureUpdates
 from keras_nladv.tangent.linearized_model import LinearizedModel

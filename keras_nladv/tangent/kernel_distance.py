@@ -1,6 +1,6 @@
 import numpy as np
 
-from keras_nladv.arguments import number
+from keras_nladv._common.arguments import number
 
 
 def kernel_distance(kernel1, kernel2):

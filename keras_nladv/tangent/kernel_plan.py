@@ -5,7 +5,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_nladv import private
+from keras_nladv._keras import private
 from keras_nladv.tangent import differentiation
 from keras_nladv.tangent.structures import STRUCTURES, Structure
 from keras_nladv.tangent.taps import Taps

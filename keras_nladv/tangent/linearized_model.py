@@ -1,7 +1,7 @@
 import keras
 from keras import ops
 
-from keras_nladv import private
+from keras_nladv._keras import private
 from keras_nladv.tangent import differentiation
 from keras_nladv.tangent.stateless import Stateless
 

@@ -8,9 +8,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_nladv import private
-from keras_nladv.arguments import integer, number
-from keras_nladv.event_log import EventLog
+from keras_nladv._common.arguments import integer, number
+from keras_nladv._keras import private
+from keras_nladv.events.event_log import EventLog
 from keras_nladv.pruning.kernel import prunable
 from keras_nladv.pruning.largest import largest, require_density
 from keras_nladv.pruning.masking import constrain, copied, warn_if_cut

@@ -6,8 +6,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_nladv.arguments import integer
-from keras_nladv.event_callback import EventCallback
+from keras_nladv._common.arguments import integer
+from keras_nladv.events.event_callback import EventCallback
 from keras_nladv.tangent.batches import part
 from keras_nladv.tangent.empirical_ntk import empirical_ntk
 from keras_nladv.tangent.kernel_distance import kernel_distance, kernel_velocity

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 import numpy as np
 from keras import ops
 
-from keras_nladv.arguments import integer
+from keras_nladv._common.arguments import integer
 from keras_nladv.tangent import differentiation
 from keras_nladv.tangent.batches import count, part
 from keras_nladv.tangent.kernel_plan import KernelPlan

@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
-from keras_nladv import private
-from keras_nladv.arguments import require_model
+from keras_nladv._common.arguments import require_model
+from keras_nladv._keras import private
 from keras_nladv.tangent import differentiation
 from keras_nladv.tangent.batches import dense, part
 

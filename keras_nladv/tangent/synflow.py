@@ -2,7 +2,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_nladv import private
+from keras_nladv._keras import private
 from keras_nladv.tangent.gradient import gradient
 from keras_nladv.tangent.stateless import Stateless
 

@@ -8,7 +8,7 @@ import pytest
 from keras_nladv import SparsePReLU, core_image
 from keras_nladv.callbacks import core_drawing
 from keras_nladv.callbacks.core_drawing import HEIGHT
-from keras_nladv.pictures import BRIGHT, COLORS, DARK, LINE, MARGIN
+from keras_nladv.events.pictures import BRIGHT, COLORS, DARK, LINE, MARGIN
 
 WHITE = COLORS[255]
 
@@ -46,6 +46,9 @@ def test_units_are_where_they_belong():
     for layer, each in enumerate(slopes):
         expected = [BRIGHT if abs(1 - slope) >= 0.01 else DARK for slope in each]
         assert colors(pixels, layer, 3, len(each), 6) == expected
+    legend = [tuple(color) for color in pixels[MARGIN + LINE // 2]]
+    assert legend.index(BRIGHT) < legend.index(DARK)
+    assert (pixels[-MARGIN - LINE : -MARGIN] < 255).any()  # What columns and cells are.
     # Nothing above and below the layer of 3 units, which is centered.
     assert tuple(pixels[MARGIN + LINE + 40, MARGIN + 30 + 10]) == WHITE
     assert tuple(pixels[MARGIN + LINE + 280, MARGIN + 30 + 10]) == WHITE

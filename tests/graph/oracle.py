@@ -60,18 +60,18 @@ def traced(model, sources, shapes):
     """
     tracer = Tracer()
     count = max(each.max() for each in sources)
-    numbers = np.concatenate([[0], tracer.graph.add_sources(count)])
+    numbers = np.concatenate([[0], tracer.reading.graph.add_sources(count)])
     inputs = [
         tracer._channels(compress(numbers[each]), tensor)
         for each, tensor in zip(sources, model.inputs)
     ]
     outputs = tracer.apply(model, tuple(inputs), {}, model.outputs, "model")
     labels = [np.broadcast_to(x.labels, shape) for x, shape in zip(outputs, shapes, strict=True)]
-    feeds = np.zeros((count, tracer.graph.size), bool)
+    feeds = np.zeros((count, tracer.reading.graph.size), bool)
     for source in range(count):
-        tracer.graph._sources = [numbers[source + 1 : source + 2]]
-        feeds[source] = tracer.graph.reached()
-    units = sum(activation.units for activation in tracer.activations)
+        tracer.reading.graph._sources = [numbers[source + 1 : source + 2]]
+        feeds[source] = tracer.reading.graph.reached()
+    units = sum(activation.units for activation in tracer.reading.activations)
     return [feeds[:, each] for each in labels], labels, units
 
 

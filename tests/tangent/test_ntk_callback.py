@@ -10,7 +10,7 @@ import pytest
 from keras import layers
 
 from keras_nladv import PathLengthCallback, SparsePReLU
-from keras_nladv.pictures import BRIGHT, DARK, LINE, MARGIN
+from keras_nladv.events.pictures import BRIGHT, DARK, LINE, MARGIN
 from keras_nladv.tangent import NTKCallback, empirical_ntk, kernel_distance
 from keras_nladv.tangent.gram_drawing import BLUE, SIDE, draw_gram
 

@@ -3,7 +3,8 @@
 import keras
 import numpy as np
 
-from keras_nladv import SparsePReLU, private
+from keras_nladv import SparsePReLU
+from keras_nladv._keras import private
 from keras_nladv.graph.tracer import Tracer
 from tests.graph.oracle import by_label
 
@@ -35,15 +36,15 @@ def tried_and_claimed(model, run):
         for unit in {0, layer.alpha.shape[0] - 1}:
             nodes = [
                 channels[units == unit]
-                for channels, index, units, _ in tracer.graph._visits
-                if tracer.activations[index].layer is layer
+                for channels, index, units, _ in tracer.reading.graph._visits
+                if tracer.reading.activations[index].layer is layer
             ]
             with _moved(layer, unit):
                 changes = [
                     ~np.isclose(x, y, rtol=1e-4, atol=1e-6).all(axis=0, keepdims=True)
                     for x, y in zip(run(), before)
                 ]
-            reached = _reached(tracer.graph, np.concatenate(nodes))
+            reached = _reached(tracer.reading.graph, np.concatenate(nodes))
             true.append([by_label(x[None], y)[0].ravel() for x, y in zip(changes, labels)])
             said.append([reached[each].ravel() for each in labels])
     for layer in layers:

@@ -6,9 +6,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_nladv import SparsePReLU, collapse, path_length, private, prune, sparsify
+from keras_nladv import SparsePReLU, collapse, path_length, prune, sparsify
+from keras_nladv._common.random_inputs import random_inputs
+from keras_nladv._keras import private
 from keras_nladv.pruning import prunable
-from keras_nladv.random_inputs import random_inputs
 from tests.copies import assert_close, randomize
 from tests.zoo import dense_prediction, sequences, structured, text, vision  # noqa: F401
 from tests.zoo.feeding import tried_and_claimed

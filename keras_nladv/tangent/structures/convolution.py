@@ -3,7 +3,7 @@ import math
 
 from keras import layers, ops
 
-from keras_nladv.padding import pads
+from keras_nladv._keras.padding import pads
 from keras_nladv.tangent.structures.kernel import KernelStructure
 
 DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)

@@ -3,7 +3,7 @@ import math
 import keras
 from keras import layers, ops
 
-from keras_nladv import private
+from keras_nladv._keras import private
 from keras_nladv.layers import SparsePReLU
 from keras_nladv.tangent import differentiation
 from keras_nladv.tangent.structures.structure import Structure

@@ -1,6 +1,6 @@
 import keras
 
-from keras_nladv import private
+from keras_nladv._keras import private
 from keras_nladv.constraints.fixed_mask import FixedMask
 from keras_nladv.layers.sparse_prelu import SparsePReLU
 

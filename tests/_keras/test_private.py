@@ -2,7 +2,7 @@ import keras
 import pytest
 from keras import layers
 
-from keras_nladv import private
+from keras_nladv._keras import private
 
 pytestmark = pytest.mark.once
 

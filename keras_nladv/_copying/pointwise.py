@@ -2,8 +2,8 @@
 
 import keras
 
-from keras_nladv import private
-from keras_nladv.arguments import scalar
+from keras_nladv._common.arguments import scalar
+from keras_nladv._keras import private
 from keras_nladv.graph import layer_rules
 from keras_nladv.graph.operation_rules import OPERATION_RULES
 from keras_nladv.graph.rules import activates, find_rule

@@ -1,4 +1,4 @@
-from keras_nladv.event_callback import EventCallback
+from keras_nladv.events.event_callback import EventCallback
 
 
 class EventLog(EventCallback):

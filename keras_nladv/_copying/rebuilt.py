@@ -2,7 +2,7 @@ import inspect
 
 import keras
 
-from keras_nladv import private
+from keras_nladv._keras import private
 
 
 def rebuilt(layer, name, changes=None):

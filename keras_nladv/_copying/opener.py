@@ -1,12 +1,11 @@
-import inspect
 from typing import Any
 
 import keras
 
-from keras_nladv import private
-from keras_nladv.copying.model_copy import ModelCopy
-from keras_nladv.copying.opened import CannotOpenError, opened
-from keras_nladv.copying.pointwise import fuses_activation, pointwise_function
+from keras_nladv._copying.model_copy import ModelCopy
+from keras_nladv._copying.opened import CannotOpenError, opened
+from keras_nladv._copying.pointwise import fuses_activation, pointwise_function
+from keras_nladv._keras import private
 from keras_nladv.graph.rules import find_rule
 from keras_nladv.layers.pass_mask import PassMask
 from keras_nladv.layers.sparse_prelu import SparsePReLU
@@ -28,15 +27,14 @@ class Opener(ModelCopy):
 
     def detached(self, layer, prefix):
         """The copy of a layer without its activation."""
-        if id(layer) not in self._copies:
+        if layer not in self.copies:
             changes: dict[str, Any] = {"activation": "linear"}
             if layer.activity_regularizer is not None:
                 # It is for what the layer puts out, behind the activation.
                 changes["activity_regularizer"] = None
-            self.keep(layer, self.from_config(layer, changes, prefix))
+            self.copies.keep(layer, self.from_config(layer, changes, prefix))
             if isinstance(layer.activation, keras.Layer):
-                inside = private.sublayers(layer.activation)
-                self.unmatched[id(layer)].update(map(id, inside))
+                self.copies.leave_out(layer, layer.activation)
         return self.copied(layer)
 
     def inlined(self, node, args, kwargs, prefix):
@@ -93,7 +91,7 @@ class Opener(ModelCopy):
             mask = private.mask_of(tensor)
             if mask is None:
                 return tensor
-            name = self.unique_name(f"{prefix}{layer.name}_mask")
+            name = self.names.unique(f"{prefix}{layer.name}_mask")
             return PassMask(name=name, dtype=tensor.dtype)(tensor, mask=mask)
 
         return keras.tree.map_structure(masked, results)
@@ -109,20 +107,6 @@ class Opener(ModelCopy):
             masks = keras.tree.flatten(layer.compute_mask(first, private.mask_of(first))) or masks
         for tensor, mask, attached in zip(results, masks, run.masks):
             private.with_mask(tensor, mask if attached is None else values[id(attached)])
-
-
-def masks_matter(model, args, kwargs):
-    """Whether layers that may be opened inside a model are given masks.
-
-    Keras lets masks reach them as the model runs; the graph inside does not know of any.
-    """
-    leaves = keras.tree.flatten((args, kwargs))
-    return any(private.mask_of(leaf) is not None for leaf in leaves) and any(
-        find_rule(part) is None
-        and (part.supports_masking or "mask" in inspect.signature(part.call).parameters)
-        for part in private.sublayers(model)
-        if not private.is_functional(part) and not isinstance(part, keras.layers.InputLayer)
-    )
 
 
 def activates(node, kinds=()):

@@ -8,7 +8,7 @@ import pytest
 from keras import layers, ops
 
 from keras_nladv import SparsePReLU, collapse, prune, sparsify
-from keras_nladv.private import sublayers
+from keras_nladv._keras.private import sublayers
 
 IDS = np.random.default_rng(0).integers(0, 10, (4, 6))
 

@@ -23,7 +23,7 @@ except ImportError as error:
         "`pip install 'keras-nladv[tensorboard]'`."
     ) from error
 
-from keras_nladv.arguments import directory
+from keras_nladv._common.arguments import directory
 
 BUCKETS = 20
 

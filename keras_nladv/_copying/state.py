@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from keras_nladv import private
+from keras_nladv._keras import private
 
 
 def transfer_state(original, copy, unmatched=()):

@@ -6,9 +6,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_nladv import private
+from keras_nladv._keras import private
+from keras_nladv._keras.unknown_sizes import UnknownSizes
 from keras_nladv.graph.rules import find_rule
-from keras_nladv.unknown_sizes import UnknownSizes
 
 
 class CannotOpenError(ValueError):

@@ -1,6 +1,6 @@
 from collections import Counter
 
-from keras_nladv import private
+from keras_nladv._keras import private
 from keras_nladv.graph import activations
 from keras_nladv.regularizers import NonlinearitySparsity
 

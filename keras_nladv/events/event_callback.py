@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_nladv.arguments import directory
+from keras_nladv._common.arguments import directory
 
 
 class EventCallback(keras.callbacks.Callback):
@@ -28,7 +28,7 @@ class EventCallback(keras.callbacks.Callback):
         if log_dir is not None:
             self.log_dir = directory("log_dir", log_dir)
             # What this needs is not installed with every keras_nladv.
-            from keras_nladv.event_writer import EventWriter
+            from keras_nladv.events.event_writer import EventWriter
 
             self._EventWriter = EventWriter
         self._writer: Any = None

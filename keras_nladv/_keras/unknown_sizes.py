@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from keras_nladv import private
+from keras_nladv._keras import private
 
 # What unknown sizes are taken for, to see what numbers that are made of them are: two choices, in
 # each of which no size is another one by chance.

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import numpy as np
 from keras import ops
 
-from keras_nladv import private
+from keras_nladv._keras import private
 from keras_nladv.layers.sparse_prelu import SparsePReLU
 
 

@@ -1,0 +1,1 @@
+"""What all rooms need: checks of arguments, tables in text, random inputs."""

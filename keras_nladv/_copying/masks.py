@@ -1,0 +1,49 @@
+"""The masks that calls are given with their inputs."""
+
+import inspect
+
+import keras
+
+from keras_nladv._keras import private
+from keras_nladv.graph.rules import find_rule
+
+
+def given_masks(layer, args, kwargs):
+    """The masks that a layer is given with its inputs, as keyword arguments.
+
+    Keras looks for them on tensors as the model runs, where it has not noted them before. What a
+    block was opened into has lost them by then: they are known of symbolic tensors only.
+    """
+    signature = inspect.signature(layer.call)
+    given = {
+        name: value
+        for name, value in signature.bind(*args, **kwargs).arguments.items()
+        if (leaves := keras.tree.flatten(value))
+        and all(isinstance(leaf, keras.KerasTensor) for leaf in leaves)
+    }
+    masks = {
+        "mask" if len(given) == 1 else f"{name}_mask": keras.tree.map_structure(
+            private.mask_of, value
+        )
+        for name, value in given.items()
+    }
+    return {
+        name: value
+        for name, value in masks.items()
+        if name in signature.parameters
+        and any(mask is not None for mask in keras.tree.flatten(value))
+    }
+
+
+def masks_matter(model, args, kwargs):
+    """Whether layers that may be opened inside a model are given masks.
+
+    Keras lets masks reach them as the model runs; the graph inside does not know of any.
+    """
+    leaves = keras.tree.flatten((args, kwargs))
+    return any(private.mask_of(leaf) is not None for leaf in leaves) and any(
+        find_rule(part) is None
+        and (part.supports_masking or "mask" in inspect.signature(part.call).parameters)
+        for part in private.sublayers(model)
+        if not private.is_functional(part) and not isinstance(part, keras.layers.InputLayer)
+    )

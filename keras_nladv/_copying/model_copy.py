@@ -1,0 +1,130 @@
+import keras
+
+from keras_nladv._copying.copies import Copies
+from keras_nladv._copying.masks import given_masks
+from keras_nladv._copying.model_class import of_class
+from keras_nladv._copying.names import Names
+from keras_nladv._copying.rebuilt import rebuilt
+from keras_nladv._keras import private
+
+
+class ModelCopy:
+    """Copies a model call by call: new layers, the same weights.
+
+    A subclass overrides `called` to put something else in the place of a call.
+
+    Attributes:
+        copies: The `Copies` of layers and operations.
+        names: The `Names` that these have.
+    """
+
+    def __init__(self):
+        self.copies = Copies()
+        self.names = Names()
+
+    def copy(self, model, name=None):
+        """Copies a Functional or Sequential model.
+
+        Args:
+            model: The model.
+            name: Name of the copy, that of the model by default.
+
+        Returns:
+            A model of the same class, as far as its calls and its class allow: else a plain
+            Sequential or Functional one. The outputs of a Functional model keep their names.
+        """
+        with self.names.of_model() as is_outermost:
+            inputs, values = self.new_inputs(model)
+            self.follow(private.nodes_between(model.inputs, model.outputs), values)
+            _, outputs = private.structures(model)
+            outputs = keras.tree.map_structure(lambda tensor: values[id(tensor)], outputs)
+            ends = list(map(keras.tree.flatten, (inputs, outputs)))
+            if is_outermost and not isinstance(model, keras.Sequential):
+                self.names.name_outputs(model.output_names, *ends)
+        name = name or model.name
+        if isinstance(model, keras.Sequential):
+            nodes = private.nodes_between(*ends)
+            if _is_chain(ends[0][0], nodes):
+                layers = [ends[0][0], *(node.operation for node in nodes)]
+                return of_class(model, keras.Sequential, layers, name=name)
+        return of_class(model, keras.Model, inputs, outputs, name=name)
+
+    def new_inputs(self, model):
+        """Makes inputs like those of a model.
+
+        Returns:
+            The inputs, in the structure of the model's, and a dict of them by the `id`s of those.
+        """
+        structure, _ = private.structures(model)
+        inputs = keras.tree.map_structure(self._input, structure)
+        leaves = keras.tree.flatten(inputs)
+        return inputs, {id(tensor): x for tensor, x in zip(model.inputs, leaves, strict=True)}
+
+    def follow(self, nodes, values, prefix=""):
+        """Repeats calls on other tensors.
+
+        Args:
+            nodes: List of Keras nodes, in order.
+            values: Dict from the `id`s of the tensors that the nodes start from to those in the
+                copy. The outputs of the nodes are added to it.
+            prefix: What the names of layers get before them.
+        """
+        # Torch has no weights in layers whose name has a dot; models may have one in theirs.
+        prefix = prefix.replace(".", "_")
+        for node in nodes:
+            args, kwargs = node.arguments.fill_in(values)
+            if any(isinstance(x, keras.Variable) for x in keras.tree.flatten((args, kwargs))):
+                raise ValueError(
+                    f"Operation '{node.operation.name}' uses a weight of a layer, outside of that "
+                    "layer. What it would use in the copy cannot be known. Put it into a layer."
+                )
+            # What is `None` and need not be said: the attention layers of keras-hub take `cache`
+            # in `call` but not where Keras asks for the shape of the output.
+            kwargs = {key: value for key, value in kwargs.items() if value is not None}
+            if isinstance(node.operation, keras.Layer):
+                kwargs = {**given_masks(node.operation, args, kwargs), **kwargs}
+            outputs = keras.tree.flatten(self.called(node, args, kwargs, prefix))
+            values.update((id(tensor), x) for tensor, x in zip(node.outputs, outputs, strict=True))
+
+    def called(self, node, args, kwargs, prefix):
+        """Puts something in the place of the call of a node. Returns its outputs in the copy."""
+        return self.repeated(node, args, kwargs, prefix)
+
+    def repeated(self, node, args, kwargs, prefix):
+        """Repeats the call of a node on `args` and `kwargs`. Returns its outputs in the copy."""
+        copy = self.copied(node.operation, prefix)
+        with private.embedding_masks([copy]):
+            return copy(*args, **kwargs)
+
+    def copied(self, operation, prefix=""):
+        """Returns the copy of a layer, operation or model, made the first time only."""
+        if operation not in self.copies:
+            if private.is_functional(operation):
+                copy = self.copy(operation, self.names.unique(prefix + operation.name))
+            else:
+                copy = self.from_config(operation, prefix=prefix)
+            self.copies.keep(operation, copy)
+        return self.copies[operation]
+
+    def from_config(self, layer, changes=None, prefix=""):
+        """Makes a layer or operation like another, with changes of its configuration."""
+        return rebuilt(layer, self.names.unique(prefix + layer.name), changes)
+
+    def _input(self, tensor):
+        layer = private.producer(tensor)
+        self.names.take(layer.name)
+        if isinstance(layer, keras.layers.InputLayer):
+            return keras.layers.InputLayer.from_config(layer.get_config()).output
+        return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name)
+
+
+def _is_chain(tensor, nodes):
+    """Whether calls are those of distinct layers, each of what the one before puts out alone."""
+    distinct = len({id(node.operation) for node in nodes}) == len(nodes)
+    for node in nodes:
+        args, kwargs = node.arguments.args, node.arguments.kwargs
+        alone = len(args) == 1 and args[0] is tensor and all(x is None for x in kwargs.values())
+        if not (alone and isinstance(node.operation, keras.Layer) and len(node.outputs) == 1):
+            return False
+        (tensor,) = node.outputs
+    return distinct
