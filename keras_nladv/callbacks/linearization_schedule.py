@@ -2,9 +2,11 @@ import math
 from collections.abc import Callable, Mapping
 
 import keras
+import numpy as np
 
 from keras_nladv._common.arguments import integer, number
-from keras_nladv.graph import nonlinearity_report, path_length
+from keras_nladv.callbacks.exact_target import ExactTarget, release
+from keras_nladv.graph.path_graph import PathGraph
 from keras_nladv.regularizers import NonlinearitySparsity
 from keras_nladv.slopes.freezing_watch import FreezingWatch
 from keras_nladv.slopes.pressable import pressable
@@ -18,7 +20,8 @@ class LinearizationSchedule(keras.callbacks.Callback):
     step each epoch; `strength` from then on, and 0 again from `end_epoch` on. When a target is
     reached the strength is 0 from then to the end. That is looked for at the beginning of each
     epoch and, since most units may go within one, every few batches. A few units more become
-    linear afterwards: the optimizer's momentum carries slopes on. Strengths that regularizers were
+    linear afterwards: the optimizer's momentum carries slopes on, unless `exact_target` holds them.
+    Strengths that regularizers were
     constructed with are replaced; give them 0. Nothing is traced or compiled again.
 
     The schedule is a function of the epoch and the model, so training can be resumed with
@@ -50,11 +53,28 @@ class LinearizationSchedule(keras.callbacks.Callback):
             `keras_nladv.nonlinearity_report`; without the models and layers around them, where
             one layer alone has the name. `keras_nladv.pressure_weights` makes such a dict, which
             presses where it pays.
+        exact_target: Boolean. Whether to meet `target_path_length` or `target_nonlinear_units` as
+            closely as units allow, and to stay there: see below.
+
+    **Exact targets.** Many units become linear in the same few steps where the pressure is strong,
+    momentum carries others on, and where the learning rate falls a target may not be reached at
+    all. With `exact_target=True` the schedule looks more often, down to after every batch, as the
+    target comes near. Just before it is met, as many slopes as are missing are set to 1, those
+    nearest to it, and are frozen like others; then the pressure stops, and until `fit` ends no
+    further unit becomes linear. So models end within one unit of the target: the share of nonlinear
+    units is the greatest that is not above it, the path length the first that is not above it as
+    slopes are set to 1 in this order. If the pressure ends before, at `end_epoch` or else where
+    `fit` ends, the slopes that are missing then are set at once. Give `end_epoch` if the network
+    shall be trained afterwards in any case, or if training shall be gone on with in another `fit`.
+    Of `keras.layers.PReLU`, whose slopes nothing freezes, they are set anew after each batch, which
+    takes time on JAX.
 
     Raises:
         ValueError: If an argument is out of range; when training begins, if the model has no
             `NonlinearitySparsity`, or has one on weights that are not slopes, if `weights` names a
-            layer that is not pressed, or if layers of different weights share a regularizer.
+            layer that is not pressed, or if layers of different weights share a regularizer; with
+            `exact_target`, if the target is above what the model has already, or cannot be met
+            with the units that are pressed.
 
     Example:
 
@@ -89,6 +109,7 @@ class LinearizationSchedule(keras.callbacks.Callback):
         end_epoch: int | None = None,
         check_every: int = 10,
         weights: Mapping[str | keras.Layer, float] | None = None,
+        exact_target: bool = False,
     ):
         super().__init__()
         self.strength = _number("strength", strength, math.inf)
@@ -108,48 +129,94 @@ class LinearizationSchedule(keras.callbacks.Callback):
         self.end_epoch = None if end_epoch is None else integer("end_epoch", end_epoch, least=0)
         self.check_every = integer("check_every", check_every, least=1)
         self.weights = _weights(weights)
+        if not isinstance(exact_target, (bool, np.bool_)):
+            raise ValueError(
+                f"`exact_target` must be True or False. Received: exact_target={exact_target!r}"
+            )
+        if exact_target and not self._has_target():
+            raise ValueError(
+                "`exact_target` must be False without a target that counts units. Received: "
+                f"exact_target={exact_target!r}. Give `target_path_length` or "
+                "`target_nonlinear_units`, too."
+            )
+        if exact_target and self.end_epoch is not None and self.end_epoch <= self.start_epoch:
+            raise ValueError(
+                "`end_epoch` must be greater than `start_epoch` with `exact_target`, or else units "
+                f"would be linear that nothing has pressed. Received: end_epoch={self.end_epoch} "
+                f"and start_epoch={self.start_epoch}"
+            )
+        self.exact_target = bool(exact_target)
+        self._is_training = False
         self._watch = FreezingWatch()
 
     def on_train_begin(self, logs=None):
+        self._is_training = True
         self._regularizers = {}
         self._reached = False
+        self._exact = None
+        self._epoch = -1
+        # Numbers of batches: all, those up to the last look at the model, those up to the next one.
+        self._batches, self._looked, self._wait = 0, 0, 0
+        release(self.model)
         self._watch.start(self.model)
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
         self._omega = 0.0
-        self._checked = 0
+        self._first = self._batches
         self._press()
 
     # Not at the end of a batch: that would keep Keras from running callbacks beside the next one.
     def on_train_batch_begin(self, batch, logs=None):
+        self._batches = self._first + batch
         if not self._regularizers and batch > 0:
             # With TensorFlow, weights may appear only while the first batch runs.
             self._press(must_find=True)
-        elif self._omega > 0 and not self._reached and batch - self._checked >= self.check_every:
-            self._checked = batch
-            self._reached = self._at_target(self.model)
-            if self._reached:
-                self._set_strength(0.0)
+        elif self._omega > 0 and not self._reached:
+            if self._batches - self._looked >= self._wait:
+                self._reached = self._look()
+                if self._reached:
+                    self._set_strength(0.0)
+        else:
+            self._pin()
+
+    def on_test_begin(self, logs=None):
+        # The validation at the end of an epoch sees what the epoch ends with.
+        if self._is_training:
+            self._settle()
 
     def on_epoch_end(self, epoch, logs=None):
+        self._batches += 1
         if not self._regularizers:
             self._press(must_find=True)
+        self._settle()
         self._watch.look(self.model)
         if logs is not None:
             logs["omega"] = self._omega
 
+    def on_train_end(self, logs=None):
+        self._settle(last=True)
+        release(self.model)
+        self._is_training = False
+
     def _press(self, must_find=False):
         """Sets the strength of this epoch, if the regularizers are there."""
         model = self.model
-        self._regularizers = self._regularizers or _find_regularizers(
-            model, self.weights, must_find
-        )
         if not self._regularizers:
-            return
-        self._reached = self._reached or self._at_target(model)
-        ended = self.end_epoch is not None and self._epoch >= self.end_epoch
-        if not self._reached and not ended:
+            self._regularizers = _find_regularizers(model, self.weights, must_find)
+            if not self._regularizers:
+                return
+            if self.exact_target:
+                pressed = {
+                    id(variable)
+                    for variable in model.trainable_variables
+                    if self._regularizers.get(variable.regularizer)
+                }
+                self._exact = ExactTarget(model, pressed, self._excess)
+        self._reached = self._reached or self._look()
+        if not self._reached and self.end_epoch is not None and self._epoch >= self.end_epoch:
+            self._end()
+        elif not self._reached:
             steps = self._epoch - self.start_epoch + 1
             self._omega = self.strength * min(max(steps / (self.ramp_epochs + 1), 0.0), 1.0)
         self._set_strength(self._omega)
@@ -158,14 +225,59 @@ class LinearizationSchedule(keras.callbacks.Callback):
         for regularizer, weight in self._regularizers.items():
             regularizer.strength = omega * weight
 
-    def _at_target(self, model):
-        if self.target_path_length is not None and path_length(model) <= self.target_path_length:
-            return True
-        if self.target_nonlinear_units is not None:
-            units = nonlinearity_report(model).nonlinear_units
-            if units <= self.target_nonlinear_units:
+    def _look(self):
+        """Whether a target is reached. Decides when to look again, too."""
+        elapsed, self._looked = max(self._batches - self._looked, 1), self._batches
+        if self._exact is None:
+            self._wait = self.check_every
+            if self._has_target():
+                graph = PathGraph.of(self.model)
+                if self._excess(graph, graph.activations()) <= 0:
+                    return True
+        else:
+            left = self._exact.look(self.model, elapsed)
+            if left == 0:
                 return True
-        return self.stop_when is not None and bool(self.stop_when(model))
+            if self._omega == 0:
+                self._wait = 1
+            elif left < 1:
+                self._end()
+            else:
+                # What moves has to be seen moving first.
+                self._wait = int(min(2 * self._wait, self.check_every, left))
+        return self._reached or (self.stop_when is not None and bool(self.stop_when(self.model)))
+
+    def _has_target(self):
+        return self.target_path_length is not None or self.target_nonlinear_units is not None
+
+    def _excess(self, graph, activations):
+        """By how much a model is above the target that is nearest to being met."""
+        above = []
+        if self.target_path_length is not None:
+            above.append(graph.path_length(True, activations) - self.target_path_length)
+        if self.target_nonlinear_units is not None:
+            units = np.concatenate([each.nonlinear for each in activations])
+            above.append(float(units.mean()) - self.target_nonlinear_units)
+        return min(above)
+
+    def _settle(self, last=False):
+        """Has units be linear, or not, as an exact target wants it at the end of an epoch."""
+        # A loop of a user's own may not tell how many epochs it has.
+        last = last or self._epoch + 1 == (self.params or {}).get("epochs")
+        if last and self.end_epoch is None and self._epoch >= self.start_epoch:
+            self._end()
+        self._pin()
+
+    def _end(self):
+        """Ends the pressure before an exact target is met: makes units linear that are missing."""
+        if self._exact is not None and not self._reached:
+            self._exact.meet(self.model)
+            self._reached = True
+            self._set_strength(0.0)
+
+    def _pin(self):
+        if self._reached and self._exact is not None and self._exact.needs_pins:
+            self._exact.pin(self.model)
 
 
 def _find_regularizers(model, weights, must_find):

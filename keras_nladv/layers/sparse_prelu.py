@@ -15,8 +15,13 @@ NO_UNITS = ("linear", "softmax", "log_softmax", "sparsemax", "glu")
 # first step, 1 below, -1 above, and FROZEN. That one is large because optimizers change weights
 # without gradient too, by decay and by averaging: one step later an average with a momentum of up
 # to 0.999 is already beyond what it can be of other values. It is exact in float16 and bfloat16.
+# Units that are HELD stay nonlinear, until the side of their slopes is assigned to their `side`.
 FROZEN = 2.0**14
+HELD = -FROZEN
 NEAR_FROZEN = 1.5
+# How far from 1, beyond the threshold, a held slope is put that would be linear; twice the distance
+# of numbers below 1 in bfloat16.
+MARGIN = 2.0**-7
 
 
 @keras.saving.register_keras_serializable(package="keras_nladv")
@@ -175,12 +180,17 @@ class SparsePReLU(keras.layers.Layer):
         linear = (
             (side > NEAR_FROZEN) | (abs(distance) < self.linear_threshold) | (distance * side < 0)
         )
-        return ops.where(linear, ops.ones_like(distance), alpha)
+        return ops.where(
+            side < -NEAR_FROZEN,
+            kept_nonlinear(alpha, self.linear_threshold),
+            ops.where(linear, ops.ones_like(distance), alpha),
+        )
 
-    def _follow(self, _):
+    def _follow(self, side):
         """The constraint of `side`. It runs after that of `alpha`, the weight built before it."""
         distance = 1.0 - ops.convert_to_tensor(self.alpha)
-        return ops.where(distance == 0, FROZEN, ops.sign(distance))
+        moved = ops.where(distance == 0, FROZEN, ops.sign(distance))
+        return ops.where(ops.convert_to_tensor(side) < -NEAR_FROZEN, HELD, moved)
 
     def call(self, inputs):
         # A frozen slope is 1 and has no gradient. The product gives `side` a gradient of 0, without
@@ -234,3 +244,11 @@ class SparsePReLU(keras.layers.Layer):
             "alpha_constraint": keras.constraints.serialize(self.alpha_constraint),
             "activation": keras.activations.serialize(self.activation),
         }
+
+
+def kept_nonlinear(slopes, threshold):
+    """Slopes, of which those that are linear are put outside of the threshold, on their side."""
+    distance = 1.0 - slopes
+    linear = (abs(distance) < threshold) | (distance == 0)
+    outside = ops.where(distance < 0, -1.0, 1.0) * (threshold + MARGIN)
+    return ops.where(linear, ops.cast(1.0 - outside, slopes.dtype), slopes)
