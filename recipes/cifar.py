@@ -51,22 +51,25 @@ class Config(LinearizationConfig):
     train_images: Annotated[Count, Field(ge=1)] = None
     # The mean over so many by so many pixels makes one.
     shrink: Positive = 1
+    # Share of the images to train on that get the label of another class, always the same.
+    label_noise: Annotated[float, Field(ge=0, le=1)] = 0.0
     # resnet20, resnet32, resnet56, resnet110, or another depth 6n + 2; plain20, or any depth: the
-    # same without shortcuts; mobilenet: a small network of inverted residuals.
+    # same without shortcuts; mobilenet: a small network of inverted residuals; vit: a small vision
+    # transformer; mixer: an MLP-Mixer.
     model: Network = "resnet20"
     # Factor of all numbers of channels.
     width: Amount = 1.0
     # Number of epochs, before and after the start of linearization. Default: 100; 25 for small
     # data.
     epochs: Annotated[Count, Field(ge=1)] = None
-    # The pressure, omega. Default: 0.0015; 0.015 for small data.
+    # The pressure, omega. Default: 0.0015; 0.015 for small data; with --pressure fast, 3 divided by
+    # the number of steps of an epoch, and more where the learning rate is lower at the start.
     strength: Number = None
     # Number of images in a step, on all devices together. Default: 128; 64 for small data.
     batch_size: Annotated[Count, Field(ge=1)] = None
     # sgd has Nesterov momentum 0.9 and weight decay 5e-4, adamw weight decay 0.05.
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    # The highest learning rate: it falls to 0 on a cosine until linearization starts, and again
-    # from there to the end. Default: 0.1 for sgd, else 0.001.
+    # The highest learning rate, which falls to 0 on a cosine. Default: 0.1 for sgd, else 0.001.
     learning_rate: Number = None
     # Number of test images on which dead and always-on units are counted after each epoch.
     watch_images: Natural = 0
@@ -96,16 +99,20 @@ show_if_finished(config)
 data = load(config.dataset, config.check)
 if data.note:
     config.dataset, config.dataset_note = data.name, data.note
-data = data.reduced(config.train_images, config.shrink)
+data = data.reduced(config.train_images, config.shrink, config.label_noise)
 
 small = len(data.x_train) < 10_000
 if config.epochs is None:
     config.epochs = 25 if small else 100
 config.complete(config.epochs)
-if config.strength is None:
-    config.strength = 0.015 if small else 0.0015
 if config.batch_size is None:
     config.batch_size = 64 if small else 128
+if config.strength is None and config.pressure == "gradual":
+    config.strength = 0.015 if small else 0.0015
+elif config.strength is None:
+    config.strength = config.fast_strength(
+        config.epochs, max(len(data.x_train) // config.batch_size, 1)
+    )
 if config.learning_rate is None:
     config.learning_rate = 0.1 if config.optimizer == "sgd" else 0.001
 data.require_batches(batch_size=config.batch_size)
@@ -149,7 +156,8 @@ before = Nonlinearity(model)
 
 # ---- The run.
 
-run = Run(config, config.start_epoch)
+schedule = linearization(config, before)
+run = Run(config, config.start_epoch, config.save_every)
 run.restore(model, config.trained)
 if config.dataset_note:
     print(f"{'!' * 100}\n{config.dataset_note}\n{'!' * 100}\n")
@@ -163,9 +171,11 @@ print(
 
 
 def learning_rate(epoch, _):
-    """A cosine for each phase, so that each ends with a network that has settled."""
+    """A cosine for each phase, so that each ends with a network that has settled, or one."""
     first, end = 0, config.start_epoch
-    if epoch >= config.start_epoch:
+    if config.schedule == "one":
+        end = config.epochs
+    elif epoch >= config.start_epoch:
         first, end = config.start_epoch, config.epochs
     return config.learning_rate * cosine((epoch - first) / (end - first))
 
@@ -188,12 +198,13 @@ model.fit(
     initial_epoch=run.epochs,
     shuffle=False,  # The batches are shuffled.
     validation_data=(data.x_test.astype("float32"), data.y_test),
+    validation_freq=config.evaluated(config.epochs),
     validation_batch_size=even_batch_size(len(data.x_test), config.devices),
     verbose=0,
     callbacks=[
         batches.epochs(),
         keras.callbacks.LearningRateScheduler(learning_rate),
-        linearization(config),
+        schedule,
         *kernel,
         PathLengthCallback(run.path / "tensorboard"),
         LayerUnits(data.x_test[: config.watch_images].astype("float32")),

@@ -56,8 +56,9 @@ class Config(LinearizationConfig):
     target: str = "de"
     # Numbers are less than this: the greater, the harder.
     limit: Annotated[int, Field(ge=1, le=10**18)] = 1_000_000
-    # Number of sentences of numbers to train on.
-    sentences: Positive = 20_000
+    # Number of pairs of sentences to train on; of a folder they are drawn at random, always the
+    # same. Default: 20,000 for numbers, else all.
+    sentences: Annotated[Count, Field(ge=1)] = None
     # Number of layers of the encoder, and of the decoder.
     layers: Positive = 2
     # Width of the residual stream.
@@ -80,8 +81,9 @@ class Config(LinearizationConfig):
     epochs: Positive = 12
     # Number of epochs before linearization starts. Default: 3/5 of all.
     start_epoch: Count = None
-    # The pressure, omega.
-    strength: Amount = 0.001
+    # The pressure, omega. Default: 0.001; with --pressure fast, 3 divided by the number of steps of
+    # an epoch, and more where the learning rate is lower at the start.
+    strength: Number = None
     # Number of beams when sentences are translated; with 1 the best token is taken at each step.
     beam: Positive = 1
     # Number of sentences in a step.
@@ -90,8 +92,8 @@ class Config(LinearizationConfig):
     learning_rate: Amount = 0.003
     # Number of steps in which the learning rate rises.
     warm_up: Natural = 200
-    # How the learning rate falls: on a cosine until linearization starts, and again from there to
-    # the end; or with the inverse square root of the step.
+    # How the learning rate falls: on a cosine (see --schedule); or with the inverse square root of
+    # the step.
     decay: Literal["cosine", "inverse-sqrt"] = "cosine"
     # A sentence to translate with the run in --run-dir, which must be finished.
     translate: Text = None
@@ -133,6 +135,8 @@ else:
 numbers = config.dataset == "numbers"
 if config.dropout is None:
     config.dropout = 0.0 if numbers else 0.1
+if config.sentences is None and numbers:
+    config.sentences = 20_000
 if config.start_epoch is None:
     config.start_epoch = config.epochs * 3 // 5
 config.complete(config.epochs)
@@ -149,7 +153,7 @@ if config.translate is None:
     if numbers:
         require_numbers(config.source, config.target, config.limit, config.sentences)
     else:
-        text = read_parallel(config.dataset, config.source, config.target)
+        text = read_parallel(config.dataset, config.source, config.target, config.sentences)
 if config.translate is None or config.check:
     begin(config, "translation")
 subwords_file = Path(config.run_dir, "subwords.model")
@@ -241,12 +245,15 @@ model = translator(
     granularity=config.granularity,
 )
 steps = len(train)
+if config.strength is None:
+    fast = config.pressure == "fast"
+    config.strength = config.fast_strength(config.epochs, steps) if fast else 0.001
 model.compile(
     keras.optimizers.Adam(
         WarmedUp(
             config.learning_rate,
             config.warm_up,
-            config.start_epoch * steps,
+            config.start_epoch * steps if config.schedule == "two" else 0,
             config.epochs * steps,
             config.decay,
         ),
@@ -263,7 +270,8 @@ before = Nonlinearity(model)
 
 # ---- The run.
 
-run = Run(config, config.start_epoch)
+schedule = linearization(config, before)
+run = Run(config, config.start_epoch, config.save_every)
 run.save("subwords.model", subwords.save)
 run.restore(model, config.trained)
 notes = [
@@ -302,13 +310,15 @@ def note_before():
 
 
 def follow(epoch, logs):
-    """BLEU after each epoch, and all of the test set where linearization starts."""
-    scores = translated(greedy, watched_sources).scores(watched_references)
-    logs["val_bleu"], logs["val_exact_match"] = scores["bleu"], scores["exact_match"]
+    """BLEU after epochs, and all of the test set where linearization starts."""
+    if epoch + 1 in evaluated:
+        scores = translated(greedy, watched_sources).scores(watched_references)
+        logs["val_bleu"], logs["val_exact_match"] = scores["bleu"], scores["exact_match"]
     if epoch + 1 == config.start_epoch:
         note_before()
 
 
+evaluated = config.evaluated(config.epochs)
 if config.trained and not (run.path / "before.json").exists():
     note_before()
 model.fit(
@@ -317,11 +327,12 @@ model.fit(
     initial_epoch=run.epochs,
     shuffle=False,  # The batches are shuffled.
     validation_data=val,
+    validation_freq=evaluated,
     verbose=0,
     callbacks=[
         train.epochs(),
         seeded_epochs(model, config.seed),
-        linearization(config),
+        schedule,
         keras.callbacks.LambdaCallback(on_epoch_end=follow),
         PathLengthCallback(run.path / "tensorboard"),
         Progress(

@@ -40,12 +40,14 @@ class Images:
     # Whether the arrays have the right shapes and nothing else: options can be checked with them.
     stand_in: bool = False
 
-    def reduced(self, train_images: int | None, shrink: int) -> "Images":
-        """Returns fewer and smaller images.
+    def reduced(self, train_images: int | None, shrink: int, label_noise: float = 0.0) -> "Images":
+        """Returns fewer and smaller images, which may have wrong labels.
 
         Args:
             train_images: Number of images to train on, drawn at random, always the same; `None`
                 for all.
+            label_noise: Share of the images to train on that get the label of another class, drawn
+                at random, always the same: what is wrong with less is wrong with more, too.
             shrink: Factor. The mean over so many by so many pixels makes one; those at the lower
                 and right edge that do not fill one are left out.
 
@@ -70,7 +72,7 @@ class Images:
         return replace(
             self,
             x_train=_shrunk(self.x_train[kept], shrink),
-            y_train=self.y_train[kept],
+            y_train=_wrong(self.y_train[kept], self.classes, label_noise),
             x_test=_shrunk(self.x_test, shrink),
         )
 
@@ -126,6 +128,16 @@ def load(dataset: str, check: bool = False) -> Images:
             f"Received: {dataset!r}"
         )
     return Images(dataset, *_checked(dataset, *arrays))
+
+
+def _wrong(labels, classes, share):
+    rng = np.random.default_rng(1)
+    chosen = rng.permutation(len(labels))
+    others = (labels + rng.integers(1, classes, len(labels))) % classes
+    chosen = chosen[: round(share * len(labels))]
+    labels = labels.copy()
+    labels[chosen] = others[chosen]
+    return labels
 
 
 def _shrunk(images, factor):

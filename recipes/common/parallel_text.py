@@ -6,6 +6,8 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from common.errors import RecipeError
 
 
@@ -23,7 +25,9 @@ class ParallelText:
     note: str | None = None
 
 
-def read_parallel(folder: str | Path, source: str, target: str) -> ParallelText:
+def read_parallel(
+    folder: str | Path, source: str, target: str, sentences: int | None = None
+) -> ParallelText:
     """Reads parallel text in the layout of Multi30k.
 
     Line i of `train.en` goes with line i of `train.de`; so do those of `val.*` and `test.*`. The
@@ -36,13 +40,15 @@ def read_parallel(folder: str | Path, source: str, target: str) -> ParallelText:
         folder: The directory.
         source: Language to translate from, an ending of the files: `"en"`.
         target: Language to translate into.
+        sentences: Number of pairs to train on, drawn at random, always the same and in the order
+            of the files; `None` for all.
 
     Returns:
         The text in the order of the files.
 
     Raises:
-        RecipeError: If files are missing, empty, damaged or not UTF-8, or if those of the two
-            languages differ in their number of lines.
+        RecipeError: If files are missing, empty, damaged or not UTF-8, if those of the two
+            languages differ in their number of lines, or if there are not so many pairs.
     """
     folder = Path(folder)
     if source == target:
@@ -62,6 +68,15 @@ def read_parallel(folder: str | Path, source: str, target: str) -> ParallelText:
     if "val" not in splits:
         splits["train"], splits["val"], step = _held_out(folder, splits["train"])
         notes.append(f"there is no val.*: every {step}th pair of train is for validation")
+    train = splits["train"]
+    if sentences is not None and sentences > len(train):
+        raise RecipeError(
+            f"--sentences must be at most {len(train)}, the number of pairs to train on in "
+            f"`{folder}`. Received: {sentences}"
+        )
+    if sentences is not None:
+        chosen = np.random.default_rng(0).permutation(len(train))[:sentences]
+        splits["train"] = [train[i] for i in sorted(chosen)]
     return ParallelText(
         folder.resolve().name, source, target, **splits, note="; ".join(notes) or None
     )

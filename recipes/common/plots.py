@@ -23,8 +23,10 @@ def plot_training(history, start_epoch, title, held_out="test"):
     """
     epochs = range(1, len(history) + 1)
 
-    def values(key):
-        return [logs[key] for logs in history]
+    def draw(axes, key, **style):
+        # Not every epoch is evaluated.
+        points = [(epoch, logs[key]) for epoch, logs in zip(epochs, history) if key in logs]
+        axes.plot(*zip(*points), **style)
 
     figure = Figure(figsize=(8, 9), dpi=120, layout="constrained")
     figure.suptitle(title)
@@ -32,31 +34,32 @@ def plot_training(history, start_epoch, title, held_out="test"):
         4, 1, sharex=True, height_ratios=[3, 3, 3, 1.5]
     )
 
-    accuracy.plot(epochs, values("accuracy"), color=GRAY, label="training")
-    accuracy.plot(epochs, values("val_accuracy"), color=BLUE, label=held_out)
+    draw(accuracy, "accuracy", color=GRAY, label="training")
+    draw(accuracy, "val_accuracy", color=BLUE, label=held_out)
     accuracy.set_ylabel("accuracy")
     accuracy.yaxis.set_major_formatter(PercentFormatter(1.0))
     # The first epochs are left out of sight where they would hide the rest.
-    settled = values("val_accuracy")[len(history) // 4 :]
+    later = history[len(history) // 4 :]
+    settled = [logs["val_accuracy"] for logs in later if "val_accuracy" in logs]
     accuracy.set_ylim(max(1 - 1.5 * (1 - min(settled)), 0), 1.01)
     accuracy.legend(loc="lower right")
 
-    loss.plot(epochs, values("cross_entropy"), color=GRAY, label="training")
-    loss.plot(epochs, values("val_cross_entropy"), color=BLUE, label=held_out)
+    draw(loss, "cross_entropy", color=GRAY, label="training")
+    draw(loss, "val_cross_entropy", color=BLUE, label=held_out)
     loss.set_yscale("log")
     loss.set_ylabel("cross-entropy")
     loss.legend(loc="upper right")
 
-    length.plot(epochs, values("path_length"), color=BLUE)
+    draw(length, "path_length", color=BLUE)
     length.set_ylim(bottom=0)
     length.set_ylabel("average path length", color=BLUE)
     units = length.twinx()
-    units.plot(epochs, values("nonlinear_units"), color=ORANGE)
+    draw(units, "nonlinear_units", color=ORANGE)
     units.set_ylim(0, 1.05)
     units.yaxis.set_major_formatter(PercentFormatter(1.0))
     units.set_ylabel("nonlinear units", color=ORANGE)
 
-    pressure.step(epochs, values("omega"), color=GRAY, where="mid")
+    pressure.step(epochs, [logs["omega"] for logs in history], color=GRAY, where="mid")
     pressure.set_ylim(bottom=0)
     pressure.set_ylabel("omega")
     pressure.set_xlabel("epoch")
@@ -91,13 +94,17 @@ def plot_bleu(history, start_epoch, title):
     figure = Figure(figsize=(7, 4.5), dpi=120, layout="constrained")
     axes = figure.subplots()
     axes.set_title(title)
-    pressed = history[max(start_epoch - 1, 0) :]
-    lengths, scores = ([logs[key] for logs in pressed] for key in ("path_length", "val_bleu"))
+    pressed = [
+        (epoch, logs["path_length"], logs["val_bleu"])
+        for epoch, logs in enumerate(history, start=1)
+        if epoch >= start_epoch and "val_bleu" in logs
+    ]
+    numbers, lengths, scores = zip(*pressed)
     axes.plot(lengths, scores, "o-", color=BLUE)
-    for epoch in {0, len(pressed) - 1}:
+    for point in {0, len(pressed) - 1}:
         axes.annotate(
-            f"epoch {len(history) - len(pressed) + epoch + 1}",
-            (lengths[epoch], scores[epoch]),
+            f"epoch {numbers[point]}",
+            (lengths[point], scores[point]),
             (0, 8),
             textcoords="offset points",
             ha="center",

@@ -54,27 +54,30 @@ class State:
 class Run:
     """A run directory.
 
-    After each epoch the state of the model and of its optimizer is committed: whenever the process
-    is killed, the last commit can be resumed. `state.json` names the checkpoints that are complete,
-    with their digests, and holds the history up to there; it is replaced in one step, as all other
-    files.
+    After each epoch, or every few, the state of the model and of its optimizer is saved: whenever
+    the process is killed, the last that was can be gone on with. `state.json` names the checkpoints
+    that are complete, with their digests, and holds the history up to there; it is replaced in one
+    step, as all other files.
 
     Args:
         config: The configuration.
         start_epoch: `None`, or an integer. The state after so many epochs is kept for other runs
             to start from.
+        save_every: Integer, the number of epochs from one state that is saved to the next, or 0 if
+            none is.
 
     Attributes:
         path: Where it is.
-        history: List of dicts, the logs of each epoch that is committed.
+        history: List of dicts, the logs of each epoch.
         seconds: Float. The time that these epochs took.
         checkpoints: List of dicts, the newest first.
     """
 
-    def __init__(self, config, start_epoch=None):
+    def __init__(self, config, start_epoch=None, save_every=1):
         """Makes the directory, if it is not that of a run that is resumed."""
         self.path = Path(config.run_dir)
         self.start_epoch = start_epoch
+        self.save_every = save_every
         self.history, self.checkpoints, self.seconds = [], [], 0.0
         self.path.mkdir(parents=True, exist_ok=True)
         fields = dataclasses.asdict(config)
@@ -83,7 +86,7 @@ class Run:
 
     @property
     def epochs(self):
-        """Number of epochs that are committed."""
+        """Number of epochs that the model has gone through."""
         return len(self.history)
 
     def write(self, name, data):
@@ -126,12 +129,19 @@ class Run:
         return [row.model_dump(exclude_unset=True) for row in read_json(list[point], file, ANEW)]
 
     def commit(self, model, logs, seconds):
-        """Saves the state of the model after an epoch, with the logs of that epoch."""
-        (self.path / "checkpoints").mkdir(exist_ok=True)
-        name = checkpoint_file(self.epochs + 1)
-        self.save(name, model.save_weights)
+        """Keeps the logs of an epoch, and saves the state of the model if it is time."""
         self.history.append(logs)
         self.seconds = seconds
+        if self.save_every and (
+            self.epochs % self.save_every == 0 or self.epochs == self.start_epoch
+        ):
+            self._save(model)
+        self.write_history()
+
+    def _save(self, model):
+        (self.path / "checkpoints").mkdir(exist_ok=True)
+        name = checkpoint_file(self.epochs)
+        self.save(name, model.save_weights)
         self.checkpoints.insert(
             0, {"epochs": self.epochs, "file": name, "sha256": _digest(self.path / name)}
         )
@@ -139,9 +149,8 @@ class Run:
         self.checkpoints[2:] = [c for c in self.checkpoints[2:] if c["epochs"] == self.start_epoch]
         self.write_json(
             "state.json",
-            {"checkpoints": self.checkpoints, "seconds": seconds, "history": self.history},
+            {"checkpoints": self.checkpoints, "seconds": self.seconds, "history": self.history},
         )
-        self.write_history()
         kept = [self.path / checkpoint["file"] for checkpoint in self.checkpoints]
         for file in (self.path / "checkpoints").iterdir():
             if file not in kept:
@@ -200,7 +209,8 @@ class Progress(keras.callbacks.Callback):
 
     Args:
         run: The `Run`.
-        columns: Dict from names in the logs to what is shown of them: a heading and a format.
+        columns: Dict from names in the logs to what is shown of them: a heading and a format. Of
+            what is not in the logs of an epoch, nothing is.
         commit: Boolean. Whether to commit the epochs.
     """
 
@@ -249,7 +259,10 @@ class Progress(keras.callbacks.Callback):
         if self.commit:
             self.run.commit(self.model, logs, seconds)
         done, epochs = epoch + 1, self.params["epochs"]
-        values = (form.format(logs[key]) for key, (_, form) in self.columns.items())
+        values = (
+            form.format(logs[key]) if key in logs else "-"
+            for key, (_, form) in self.columns.items()
+        )
         self._show(f"{done}/{epochs}", *values, f"{seconds:.0f} s")
 
     def on_train_end(self, logs=None):

@@ -5,6 +5,7 @@ import math
 import keras
 import numpy as np
 
+from common.errors import RecipeError
 from keras_nladv import LinearizationSchedule
 
 
@@ -45,14 +46,33 @@ def compile_classifier(model, optimizer="sgd", from_logits=True):
     )
 
 
-def linearization(config):
-    """The `LinearizationSchedule` of a `LinearizationConfig` that is complete."""
+def linearization(config, before):
+    """The `LinearizationSchedule` of a configuration.
+
+    Args:
+        config: A `LinearizationConfig` that is complete.
+        before: The `Nonlinearity` of the network before it is trained.
+
+    Raises:
+        RecipeError: If a target that is to be met exactly is above what the network has.
+    """
+    exact = config.reach_within is not None
+    target = config.target_path_length
+    if exact and target is not None and target > before.path_length:
+        raise RecipeError(
+            f"--target-path-length must be at most {before.path_length:.6g}, that of the network, "
+            f"to be met exactly. Received: {target}"
+        )
+    end = config.start_epoch + (config.reach_within or 0)
     return LinearizationSchedule(
         config.strength,
         start_epoch=config.start_epoch,
         ramp_epochs=config.ramp_epochs,
         target_path_length=config.target_path_length,
         target_nonlinear_units=config.target_nonlinear_units,
+        # Without an end it is met where training ends.
+        end_epoch=end if exact and end < config.epochs else None,
+        exact_target=exact,
     )
 
 

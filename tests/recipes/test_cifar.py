@@ -152,9 +152,36 @@ def test_a_loss_that_is_not_finite(npz, tmp_path):
 
 
 @pytest.mark.once
+def test_fast_pressure(npz, tmp_path):
+    arguments = (
+        "--model resnet8 --width 0.5 --epochs 5 --start-epoch 1 --batch-size 50 --pressure fast "
+        "--reach-within 1 --target-path-length 1.5 --schedule one --evaluate-every 4 "
+        f"--save-every 0 --label-noise 0.2 --dataset {npz} --run-dir {tmp_path / 'run'}"
+    )
+    status, _, err = recipe.run_here(arguments)
+    assert status == 0, err
+    history = read_history(tmp_path / "run")
+    assert [row["epoch"] for row in history if row["val_accuracy"]] == ["1", "4", "5"]
+    assert [float(row["omega"]) > 0 for row in history] == [False, True, False, False, False]
+    lengths = [float(row["path_length"]) for row in history]
+    assert lengths[0] == pytest.approx(5.5)
+    assert 1.5 >= lengths[2] == lengths[4] > 1.5 - 1 / 8
+    rates = [float(row["learning_rate"]) for row in history]
+    np.testing.assert_allclose(rates, 0.05 * (1 + np.cos(np.pi * np.arange(5) / 5)), rtol=1e-5)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+    refused = f"{arguments.replace('1.5', '5.6')}2"
+    status, _, err = recipe.run_here(refused)
+    assert (status, "--target-path-length must be at most 5.5, that of" in err) == (1, True)
+
+
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ("--label-noise 1.5", "--label-noise must be less than or equal to 1. Received: 1.5"),
+        ("--reach-within 0", "--reach-within must be greater than or equal to 1. Received: 0"),
+        ("--evaluate-every 0", "--evaluate-every must be greater than or equal to 1"),
+        ("--target-nonlinear-units 2", "--target-nonlinear-units must be less than or equal to 1"),
         ("--backend caffe", "invalid choice 'caffe'"),
         ("--dataset cifar11", "--dataset must be auto, digits"),
         ("--dataset missing.npz", "there is no file"),

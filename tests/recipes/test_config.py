@@ -217,13 +217,36 @@ def test_a_network_that_is_trained_brings_its_options(read_trained, tmp_path):
         read_trained("--trained base --seed 6")
 
 
+def test_pressure(read_trained):
+    config = read_trained("--start-epoch 2 --epochs 10 --run-dir new")
+    assert (config.pressure, config.ramp_epochs, config.reach_within) == ("gradual", 2, None)
+    config = read_trained("--start-epoch 2 --epochs 10 --pressure fast --evaluate-every 3")
+    assert (config.ramp_epochs, config.reach_within) == (0, 2)
+    assert config.evaluated(10) == [2, 3, 6, 9, 10]
+    assert config.fast_strength(10, 30) == 0.1
+    config = read_trained("--start-epoch 5 --pressure fast --reach-within 3 --schedule one")
+    assert config.reach_within == 3
+    # Half of the learning rate.
+    assert config.fast_strength(10, 30) == 0.2
+    assert config.evaluated(4) == [1, 2, 3, 4]
+
+
+def test_one_fall_of_the_learning_rate_keeps_the_number_of_epochs(read_trained, tmp_path):
+    file = tmp_path / "base" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "schedule": "one"}))
+    with pytest.raises(RecipeError, match=r"another configuration: epochs \(there 4, now 8\)"):
+        read_trained("--trained base --epochs 8")
+    config = read_trained("--trained base --epochs 4 --pressure fast --save-every 0")
+    assert (config.schedule, config.pressure, config.save_every) == ("one", "fast", 0)
+
+
 def test_networks_that_are_not_trained(read_trained, tmp_path):
     with pytest.raises(RecipeError, match=r"--trained needs the directory of a run"):
         read_trained("--trained elsewhere")
     with pytest.raises(RecipeError, match=r"--epochs must be more than the 3 .* Received: 3"):
         read_trained("--trained base --epochs 3")
     (tmp_path / "base" / checkpoint_file(3)).unlink()
-    with pytest.raises(RecipeError, match=r"has not gone through the 3 epochs before"):
+    with pytest.raises(RecipeError, match=r"has not gone through the 3 epochs .*--save-every 0"):
         read_trained("--trained base")
 
 

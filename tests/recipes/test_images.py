@@ -150,6 +150,20 @@ def test_auto_with_cifar10(monkeypatch, arrays):
     assert_array_equal(data.x_train[..., 0], arrays["x_train"])
 
 
+def test_wrong_labels(tmp_path, arrays):
+    np.savez(tmp_path / "data.npz", **arrays)
+    data = load(str(tmp_path / "data.npz"))
+    few, more = (data.reduced(None, 1, share) for share in (0.25, 0.5))
+    wrong = [images.y_train != arrays["y_train"] for images in (few, more)]
+    assert [each.sum() for each in wrong] == [40, 80]
+    assert_array_equal(wrong[0] & wrong[1], wrong[0])
+    assert_array_equal(few.y_train[wrong[0]], more.y_train[wrong[0]])
+    assert set(more.y_train[wrong[1]]) == set(range(10))
+    assert_array_equal(more.y_test, data.y_test)
+    assert_array_equal(data.reduced(None, 1, 1.0).y_train != data.y_train, True)
+    assert_array_equal(data.y_train, arrays["y_train"])
+
+
 def test_fewer_and_smaller_images(tmp_path, arrays):
     np.savez(tmp_path / "data.npz", **arrays)
     data = load(str(tmp_path / "data.npz"))

@@ -44,6 +44,17 @@ def test_plain_and_compressed_files_side_by_side(folder):
     ]
 
 
+def test_fewer_pairs(folder):
+    everything = read_parallel(folder, "en", "de")
+    few = read_parallel(folder, "en", "de", 2)
+    assert len(few.train) == 2
+    assert few.train == [pair for pair in everything.train if pair in few.train]
+    assert few.train == read_parallel(folder, "en", "de", 2).train
+    assert (few.val, few.test) == (everything.val, everything.test)
+    with pytest.raises(RecipeError, match=r"--sentences must be at most 3, .* Received: 4"):
+        read_parallel(folder, "en", "de", 4)
+
+
 def test_blanks_and_ends_of_lines(folder):
     # With a byte order mark, Windows' ends of lines, characters that Python, but no editor, takes
     # for ends of lines, and no end of the last line.

@@ -70,6 +70,20 @@ def test_a_resumed_run_goes_on_as_if_nothing_had_been(config, policy):
     assert [step(again) for _ in range(3)] == onward
 
 
+@pytest.mark.once
+@pytest.mark.parametrize(("save_every", "kept"), [(0, []), (2, [4, 2]), (3, [3, 1])])
+def test_checkpoints_every_few_epochs(config, save_every, kept):
+    model, run = built(), Run(config, 1, save_every)
+    for epoch in range(5):
+        run.commit(model, {"loss": float(epoch)}, 1.0)
+    assert [checkpoint["epochs"] for checkpoint in run.checkpoints] == kept
+    assert run.epochs == 5
+    assert len((run.path / "history.csv").read_text().splitlines()) == 6
+    again = Run(config, 1, save_every)
+    again.restore(built())
+    assert again.epochs == (kept[0] if kept else 0)
+
+
 def test_another_run_goes_on_from_where_linearization_starts(config, tmp_path):
     model, run = built(), Run(config, start_epoch=1)
     for _ in range(4):

@@ -149,6 +149,7 @@ def test_from_a_network_that_is_trained(finished, tmp_path):
         ("--target xx", "--target must be a language of num2words"),
         ("--limit 100", "--limit must be more than"),
         ("--dataset nowhere", "there is no folder"),
+        ("--sentences 0", "--sentences must be greater than or equal to 1"),
         ("--translate hello --run-dir nowhere", "needs a finished run in --run-dir"),
         ("--translate hello", "--translate needs the directory of the run"),
     ],
