@@ -71,7 +71,7 @@ def test_a_resumed_run_goes_on_as_if_nothing_had_been(config, policy):
 
 
 @pytest.mark.once
-@pytest.mark.parametrize(("save_every", "kept"), [(0, []), (2, [4, 2]), (3, [3, 1])])
+@pytest.mark.parametrize(("save_every", "kept"), [(0, []), (2, [4, 2, 1]), (3, [3, 1])])
 def test_checkpoints_every_few_epochs(config, save_every, kept):
     model, run = built(), Run(config, 1, save_every)
     for epoch in range(5):
