@@ -75,7 +75,7 @@ def test_a_resumed_run_goes_on_as_if_nothing_had_been(config, policy):
 def test_checkpoints_every_few_epochs(config, save_every, kept):
     model, run = built(), Run(config, 1, save_every)
     for epoch in range(5):
-        run.commit(model, {"loss": float(epoch)}, 1.0)
+        run.commit(model, {"loss": step(model)}, float(epoch))
     assert [checkpoint["epochs"] for checkpoint in run.checkpoints] == kept
     assert run.epochs == 5
     assert len((run.path / "history.csv").read_text().splitlines()) == 6
