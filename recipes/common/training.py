@@ -33,7 +33,11 @@ def compile_classifier(model, optimizer="sgd", from_logits=True):
     optimizer.exclude_from_weight_decay(
         [v for v in model.trainable_variables if v.name != "kernel"]
     )
+    # On processors, XLA's convolutions take longer than TensorFlow's own: see
+    # benchmarks/recipe_speed.py.
+    slower = keras.backend.backend() == "tensorflow" and not keras.distribution.list_devices("gpu")
     model.compile(
+        jit_compile=False if slower else "auto",
         optimizer=optimizer,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits),
         metrics=[
