@@ -3,9 +3,9 @@
     KERAS_BACKEND=jax taskset -c 0 python benchmarks/recipe_speed.py --size 16
 
 ResNet-20 of half the width, batches of 128, augmented. Each line adds something to the one before:
-steps on one batch that is there already, as Keras takes them; the recipe's batches, and Keras' loop; the
-callbacks and metrics; an evaluation after the epoch on half as many images; a checkpoint. By turns, medians.
-Seconds are those of the processor, of all threads: other processes on the machine disturb them less.
+steps on one batch that is there already, as Keras takes them; the recipe's batches; callbacks; an
+evaluation after the epoch on half as many images; a checkpoint. Medians, by turns. Seconds are
+those of the processor, of all threads: other processes on the machine disturb them less.
 """
 
 import argparse
