@@ -444,12 +444,21 @@ for number, (method, budget) in enumerate(wanted, start=1):
         linearize(model, ranked_by_loss(model, *sample, from_logits), measured, budget)
     else:
         strength = config.strength
+    # Where the schedule can count what the budget does, it is met within a unit.
+    target = None
+    if method in ("ours", "fast", "l1"):
+        target = {
+            "path_length": {"target_path_length": budget * path_length_before},
+            "nonlinear_units": {"target_nonlinear_units": budget},
+        }.get(config.budget_kind)
     schedule = LinearizationSchedule(
         strength,
         ramp_epochs=0 if method == "fast" else config.press_epochs - 1,
         end_epoch=config.press_epochs,
-        stop_when=lambda model, budget=budget: measured(model) <= budget,
+        stop_when=None if target else lambda model, budget=budget: measured(model) <= budget,
         check_every=1,  # Small data sets have few batches.
+        exact_target=target is not None,
+        **(target or {}),
         weights=weights if method == "weighted" else None,
     )
     train(
