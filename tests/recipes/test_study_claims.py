@@ -280,6 +280,16 @@ def test_velocity_at_targets():
     assert list(finding.table["cost in points"]) == [f"{15 - s:.2f} ± 0.00" for s in (1, 2, 4, 6)]
 
 
+def test_shallow_at_targets():
+    table = on_ladder("digits", "late", 1.5)
+    plain = on_ladder("plain", "plain3", targets=(2.0,))
+    table += [row | {"target_path_length": None, "target": None, "parameters": 9} for row in plain]
+    finding = found("shallow", table, experiments={"digits": "plain"})
+    assert finding.verdict == CONFIRMED
+    assert finding.number.startswith("1.54 points, 95 % interval")
+    assert "pressed minus plain is 1.54 ± 0.05 points at 1.98" in finding.sentences[0]
+
+
 def test_baselines():
     table = []
     for method, above in (("ours", 2.0), ("random", 0.0), ("entropy", 3.0)):

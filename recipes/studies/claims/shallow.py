@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from studies.claims.finding import COLORS, Finding, draw_curves, number, panels, verdict
-from studies.comparison import NEAR, curves
+from studies.comparison import NEAR, curves, ladders
 from studies.significance import signs
 from studies.spread import Spread
 
@@ -34,18 +34,31 @@ class Shallow:
         finding = Finding(self.title, self.claim)
         table, judged, sentences, drawn = [], [], [], []
         for pressed, plain in self.experiments.items():
-            found = curves(results.rows(pressed, self.variant))
-            networks = results.rows(plain)
+            runs, networks = results.rows(pressed, self.variant), results.rows(plain)
+            rungs, found = ladders(runs), curves(runs)
+            # At targets that are the depths of plain networks nothing lies between.
+            found = found or {
+                seed: np.array(sorted(mine.values())).T for seed, mine in rungs.items()
+            }
             if not found or networks.empty:
                 continue
+
+            def pressed_at(seed, length, rungs=rungs, found=found):
+                for target, (_, score) in rungs.get(seed, {}).items():
+                    if abs(target - length) <= NEAR:
+                        return score
+                x, y = found.get(seed, ([np.inf], [0.0]))
+                if len(x) > 2 and x[0] - NEAR <= length <= x[-1] + NEAR:
+                    return float(np.interp(length, x, y))
+                return None
+
             drawn.append((pressed, found, networks))
             kinds = {"plain": [], "widened": []}
             for name, rows in networks.groupby("variant", sort=False):
                 differences = [
-                    float(np.interp(length, *found[seed])) - score
+                    other - score
                     for seed, length, score in zip(rows["seed"], rows["path_length"], rows["score"])
-                    if seed in found
-                    and found[seed][0][0] - NEAR <= length <= found[seed][0][-1] + NEAR
+                    if (other := pressed_at(seed, length)) is not None
                 ]
                 if not differences:
                     continue
