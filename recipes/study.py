@@ -158,6 +158,8 @@ if isinstance(config, Run):
     require_reachable(chosen)
     for file in config.known:
         known |= results.known(file)
+    # Results that are not to be used here are told before anything is run.
+    list(carry_out(chosen, backend, directory, None))
 
 # ---- The cells.
 

@@ -85,7 +85,7 @@ class Ladder:
     # The option.
     option: Literal["target_path_length", "target_nonlinear_units"]
     # Its values.
-    targets: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)]
+    targets: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
 
     __pydantic_config__: ClassVar = EXACT
 
