@@ -39,7 +39,7 @@ from common.images import load
 from common.networks import Network
 from pydantic import AfterValidator, Field
 
-METHODS = ("ours", "weighted", "layer", "random", "entropy", "l1")
+METHODS = ("ours", "fast", "weighted", "layer", "random", "entropy", "snip", "l1")
 # The packages that Keras exports with, and those that engines need: known before Keras is loaded.
 PACKAGES = {
     "export": {
@@ -84,12 +84,16 @@ class Config(ImagesConfig):
     # nonlinear operations for one image, or the time in --engine, predicted from what linear units
     # of each layer save.
     budget_kind: Literal["nonlinear_units", "path_length", "operations", "time"] = "nonlinear_units"
-    # ours: channels, all pressed equally, by the power 0.5; weighted: the same, each layer pressed
-    # by how much a linear unit of it saves in --engine; layer: whole layers, pressed alike; random:
-    # channels made linear at random; entropy: whole layers made linear, first those whose units are
-    # nearly always on or nearly always off; l1: channels, pressed by the power 1; or all.
+    # ours: channels, all pressed equally, by the power 0.5; fast: the same, with all of --strength
+    # from the first step; weighted: as ours, each layer pressed by how much a linear unit of it
+    # saves in --engine; layer: whole layers, pressed alike; random: channels made linear at random;
+    # entropy: whole layers made linear, first those whose units are nearly always on or nearly
+    # always off; snip: channels made linear, first those whose slopes matter least for the loss, to
+    # first order; l1: channels, pressed by the power 1; or all.
     methods: Annotated[
-        list[Literal["ours", "weighted", "layer", "random", "entropy", "l1", "all"]],
+        list[
+            Literal["ours", "fast", "weighted", "layer", "random", "entropy", "snip", "l1", "all"]
+        ],
         AfterValidator(once),
     ] = dataclasses.field(default_factory=lambda: ["ours", "random"])
     # Number of epochs that the original is trained. Default: 100; 20 for small data.
@@ -182,7 +186,7 @@ from common.batches import Batches
 from common.convnets import convnet
 from common.costs import macs
 from common.first_state import FirstState
-from common.linearization import linearize, random_channels, ranked_by_entropy
+from common.linearization import linearize, random_channels, ranked_by_entropy, ranked_by_loss
 from common.plots import plot_pareto
 from common.run import LINEARIZATION, Progress, Run, versions
 from common.training import compile_classifier, cosine, even_batch_size, standardization
@@ -435,14 +439,26 @@ for number, (method, budget) in enumerate(wanted, start=1):
     elif method == "entropy":
         sample = data.x_train[:1024].astype("float32")
         linearize(model, ranked_by_entropy(model, sample), measured, budget)
+    elif method == "snip":
+        sample = data.x_train[:1024].astype("float32"), data.y_train[:1024]
+        linearize(model, ranked_by_loss(model, *sample, from_logits), measured, budget)
     else:
         strength = config.strength
+    # Where the schedule can count what the budget does, it is met within a unit.
+    target = None
+    if method in ("ours", "fast", "l1"):
+        target = {
+            "path_length": {"target_path_length": budget * path_length_before},
+            "nonlinear_units": {"target_nonlinear_units": budget},
+        }.get(config.budget_kind)
     schedule = LinearizationSchedule(
         strength,
-        ramp_epochs=config.press_epochs - 1,
+        ramp_epochs=0 if method == "fast" else config.press_epochs - 1,
         end_epoch=config.press_epochs,
-        stop_when=lambda model, budget=budget: measured(model) <= budget,
+        stop_when=None if target else lambda model, budget=budget: measured(model) <= budget,
         check_every=1,  # Small data sets have few batches.
+        exact_target=target is not None,
+        **(target or {}),
         weights=weights if method == "weighted" else None,
     )
     train(

@@ -10,11 +10,13 @@ command goes on after what is finished, in whatever way it was stopped; a cell t
 reported, and the rest goes on.
 
 The directory of the study holds study.json, cells/, logs/, errors/, results.csv, results.parquet,
-report.html, report.md, figures/, and events for the HParams tab of TensorBoard in tensorboard/.
+cells.csv, report.html, report.md, figures/, and events for the HParams tab of TensorBoard in
+tensorboard/.
 """
 
 import dataclasses
 import json
+import math
 import os
 import shlex
 import sys
@@ -26,6 +28,7 @@ from common.config import Amount, Backend, Directory, Text, choose_backend, not_
 from common.errors import RecipeError, show_errors_plainly
 from common.run_directory import claim
 from common.values import EXACT, parsed
+from pydantic import Field
 from studies.definition import find, override, parse, read_file
 from studies.ray_address import require_cluster
 from studies.record import FILE, Record
@@ -36,7 +39,7 @@ from tqdm import tqdm
 class Run:
     """Run the cells of a study that are not finished, and report what was found."""
 
-    # quick, laptop, gpu-cifar10, gpu-multi30k, or the path of a .toml file.
+    # quick, laptop, evening, gpu-quarter-hour, or the path of a .toml file.
     study: tyro.conf.Positional[str]
     # Directory for everything that is written. Default: runs/study- and the name of the study.
     study_dir: Annotated[Directory | None, tyro.conf.arg(metavar="STR", help_behavior_hint="")] = (
@@ -62,6 +65,14 @@ class Run:
     only: Annotated[list[str], tyro.conf.arg(metavar="EXPERIMENT...")] = dataclasses.field(
         default_factory=list
     )
+    # The cells.csv of another directory: what is finished there is not run again.
+    known: Annotated[list[str], tyro.conf.arg(metavar="TABLE.csv...")] = dataclasses.field(
+        default_factory=list
+    )
+    # No cell is begun that will not be through in so many minutes.
+    stop_after: Annotated[
+        float | None, Field(gt=0), tyro.conf.arg(metavar="MINUTES", help_behavior_hint="")
+    ] = None
     # Show what would be run, and do nothing.
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
 
@@ -135,11 +146,20 @@ else:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str((directory / "compiled").resolve()))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
+from studies import results
 from studies.hparams import write_hparams
 from studies.pages import Pages
-from studies.schedule import carry_out
+from studies.reachable import require_reachable
+from studies.schedule import Clock, carry_out
 
 pages = Pages(study, directory)
+known = {}
+if isinstance(config, Run):
+    require_reachable(chosen)
+    for file in config.known:
+        known |= results.known(file)
+    # Results that are not to be used here are told before anything is run.
+    list(carry_out(chosen, backend, directory, None))
 
 # ---- The cells.
 
@@ -147,7 +167,8 @@ failed = False
 if isinstance(config, Run):
     if config.dry_run:
         for cell in carry_out(chosen, backend, directory, None):
-            print(f"{cell.status(directory):9} {cell}")
+            status = cell.status(directory)
+            print(f"{'known' if status != 'finished' and cell.id in known else status:9} {cell}")
         print(f"{study.name}: {most} cells at most, in {directory}")
         sys.exit()
     if config.engine == "ray":
@@ -168,9 +189,15 @@ if isinstance(config, Run):
     print(
         f"study    {study.title}: {most} cells at most\nbackend  {backend}\noutput   {directory}\n"
     )
+    clock = Clock(directory, config.stop_after or math.inf)
+    left_out = 0
     try:
         with tqdm(total=most, unit="cell", dynamic_ncols=True, disable=None) as bar:
-            for cell in carry_out(chosen, backend, directory, engine):
+            for cell in carry_out(chosen, backend, directory, engine, known, clock.may_begin):
+                clock.tell(cell)
+                if cell.status(directory) in ("not run", "stopped"):
+                    left_out += 1
+                    continue
                 tqdm.write(f"{cell.status(directory):9} {cell}")
                 error = cell.error(directory)
                 if error is not None:
@@ -179,10 +206,19 @@ if isinstance(config, Run):
                 bar.update()
     except KeyboardInterrupt:
         sys.exit("Interrupted. The same command goes on after what is finished.")
+    if left_out:
+        print(
+            f"\nStopped by the clock: {left_out} cells at least were not begun. The same command "
+            "goes on after what is finished."
+        )
 
 # ---- The results.
 
-cells = list(carry_out(study.experiments, backend, directory, None))
+order = [experiment.name for experiment in study.experiments]
+cells = sorted(
+    carry_out(study.experiments, backend, directory, None),
+    key=lambda cell: order.index(cell.experiment),
+)
 frame, text = pages.write(cells, record)
 write_hparams(cells, frame, directory)
 print(f"\n{text}\n\nEverything is in {directory}; open {directory / 'report.html'}")

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from common.watching import watched
-from keras_nladv import SparsePReLU
+from keras_nladv import SparsePReLU, tangent
 from keras_nladv.graph import activations
 
 
@@ -65,6 +65,41 @@ def ranked_by_entropy(model, images):
         model(images, training=False)
     ranked = sorted(layers, key=lambda key: np.mean(entropies[key]))
     return [(layers[key], ...) for key in ranked]
+
+
+def ranked_by_loss(model, images, labels, from_logits=True):
+    """All units of a model for `linearize`, first those that matter least for the loss.
+
+    That is |(1 - alpha) dL/dalpha|, to first order the change of the loss if the slope went to 1:
+    what SNIP (Lee et al., arXiv 1810.02340) asks of weights.
+
+    Args:
+        model: A classifier with `SparsePReLU` layers.
+        images: Array of images.
+        labels: Their classes.
+        from_logits: Whether it returns logits, or else probabilities.
+    """
+    layers = list(_layers(model).values())
+    slopes = [layer.alpha for layer in layers]
+    gradients = [np.zeros(slope.shape) for slope in slopes]
+    for start in range(0, len(images), 256):
+        x, y = images[start : start + 256], labels[start : start + 256]
+        outputs = keras.ops.convert_to_numpy(model(x, training=False)).astype("float64")
+        is_class = np.eye(outputs.shape[1])[y]
+        if from_logits:
+            outputs = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+            change = outputs / outputs.sum(axis=1, keepdims=True) - is_class
+        else:
+            change = -is_class / np.maximum(outputs, 1e-7)
+        _, found = tangent.vjp(model, x, change.astype("float32"), slopes)
+        for gradient, each in zip(gradients, found):
+            gradient += keras.ops.convert_to_numpy(each)
+    scores = [
+        (abs((1 - keras.ops.convert_to_numpy(slope)) * gradient)[unit], layer, unit)
+        for layer, slope, gradient in zip(layers, slopes, gradients)
+        for unit in range(slope.shape[0])
+    ]
+    return [(layer, unit) for _, layer, unit in sorted(scores, key=lambda each: each[0])]
 
 
 def _layers(model):

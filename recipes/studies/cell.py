@@ -147,6 +147,11 @@ class Cell:
         if message is not None:
             self.fail(study, message.strip().splitlines()[-1])
 
+    def take_over(self, study: Path, summary: dict[str, Any]) -> None:
+        """Takes what is known of it from elsewhere for a run of its own, without its epochs."""
+        self.directory(study).mkdir(parents=True, exist_ok=True)
+        files.write(self.directory(study) / "summary.json", json.dumps(summary, indent=2) + "\n")
+
     def fail(self, study: Path, message: str) -> None:
         """Notes why the cell failed."""
         files.write(self._error_file(study), message)

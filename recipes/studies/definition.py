@@ -7,6 +7,7 @@ import math
 import os
 import re
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -78,11 +79,57 @@ class Fill:
 
 
 @dataclasses.dataclass(frozen=True)
+class Ladder:
+    """Targets of the pressure that all variants share."""
+
+    # The option.
+    option: Literal["target_path_length", "target_nonlinear_units"]
+    # Its values.
+    targets: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
+
+    __pydantic_config__: ClassVar = EXACT
+
+    def __post_init__(self):
+        if len(set(self.targets)) < len(self.targets):
+            raise ValueError(f"targets must name each value once. Received: {self.targets}")
+        if self.option == "target_nonlinear_units" and max(self.targets) >= 1:
+            raise ValueError(
+                "targets of target_nonlinear_units are shares of the units that the network has, "
+                f"and so they must be less than 1. Received: {self.targets}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Seeds:
+    """How many seeds an experiment has: as many as it takes to find a gap of one point.
+
+    That is computed from the gaps of a pilot, the first of them.
+    """
+
+    # The number of seeds that it is computed from.
+    pilot: Annotated[int, Field(ge=2, le=MOST)]
+    # The limits of what comes out.
+    least: Annotated[int, Field(ge=2, le=MOST)] = 5
+    most: Annotated[int, Field(ge=2, le=MOST)] = 10
+
+    __pydantic_config__: ClassVar = EXACT
+
+    def __post_init__(self):
+        if not self.pilot <= self.least <= self.most:
+            raise ValueError(
+                "pilot must be at most least, and least at most most. Received: "
+                f"{self.pilot}, {self.least} and {self.most}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
 class Experiment:
     """Runs of one recipe: each variant with each point of the grid, and each filled value."""
 
     name: str
     recipe: Literal["cifar", "compress", "translation"]
+    # Those of a lower rank are run first.
+    rank: Annotated[int, Field(ge=0, le=MOST)] = 0
     options: Options = dataclasses.field(default_factory=dict)
     grid: dict[Option, Annotated[list[Value], Field(min_length=1)]] = dataclasses.field(
         default_factory=dict
@@ -92,30 +139,69 @@ class Experiment:
         default_factory=lambda: {"": {}}
     )
     fill: Fill | None = None
+    ladder: Ladder | None = None
+    seeds: Seeds | None = None
 
     __pydantic_config__: ClassVar = EXACT
 
     def __post_init__(self):
         given = {*self.options, *self.grid}.union(*self.variants.values())
-        if self.fill and self.fill.option in given:
-            raise ValueError(f"{self.fill.option} is filled, and so it must not be given")
+        for what, option in (
+            ("filled", self.fill and self.fill.option),
+            ("that of the ladder", self.ladder and self.ladder.option),
+            ("decided by seeds", self.seeds and "seed"),
+        ):
+            if option in given:
+                raise ValueError(f"{option} is {what}, and so it must not be given")
+        if self.ladder and self.recipe == "compress":
+            raise ValueError("ladder is none of compress, whose targets are its budgets")
+        if self.recipe == "translation" and self.ladder_of_lengths:
+            raise ValueError(
+                "ladder of target_path_length is one of cifar; translation takes one of "
+                "target_nonlinear_units"
+            )
+        if self.seeds and self.fill:
+            raise ValueError("seeds need a ladder in place of fill: gaps at the same targets")
+        if self.seeds and self.recipe != "compress" and len(self.variants) < 2:
+            raise ValueError(
+                "seeds need a pilot of at least two variants, between which there are gaps. "
+                f"Received: {list(self.variants)}"
+            )
+
+    @property
+    def ladder_of_lengths(self) -> bool:
+        """Whether its targets are path lengths."""
+        return self.ladder is not None and self.ladder.option == "target_path_length"
 
     @property
     def most(self) -> int:
         """The number of its cells at most."""
         curves = math.prod(map(len, self.grid.values())) * len(self.variants)
-        return curves * (self.fill.cells if self.fill else 1)
+        curves *= len(self.ladder.targets) if self.ladder else 1
+        return (
+            curves * (self.seeds.most if self.seeds else 1) * (self.fill.cells if self.fill else 1)
+        )
 
-    def cells(self, backend: str) -> list[Cell]:
-        """The cells of the grid: all, or of each curve that is to be filled the beginning."""
-        points = itertools.product(*self.grid.values())
+    def cells(self, backend: str, seeds: Iterable[int] | None = None) -> list[Cell]:
+        """The cells of the grid: all, or of each curve that is to be filled the beginning.
+
+        Args:
+            backend: The backend.
+            seeds: Those of an experiment that has `seeds`, by default those of its pilot.
+        """
+        grid = dict(self.grid)
+        if self.seeds:
+            grid = {"seed": list(range(self.seeds.pilot) if seeds is None else seeds), **grid}
+        if self.ladder:
+            grid[self.ladder.option] = self.ladder.targets
+        points = itertools.product(*grid.values())
         return [
             Cell(
                 self.name,
                 variant,
                 self.recipe,
                 backend,
-                {**self.options, **dict(zip(self.grid, point)), **options},
+                {**self.options, **dict(zip(grid, point)), **options},
             )
             for point, (variant, options) in itertools.product(points, self.variants.items())
         ]
@@ -167,6 +253,15 @@ def read_file(file: Path) -> dict[str, Any]:
         raise RecipeError(f"`{file}` is not TOML: {error}") from error
 
 
+# Keys that are no options of recipes, but of a part of an experiment.
+PARTS = {
+    field.name: part
+    for part, kind in {"fill": Fill, "ladder": Ladder, "seeds": Seeds}.items()
+    for field in dataclasses.fields(kind)
+    if field.name != "option"
+}
+
+
 def override(tables: dict[str, Any], changes: list[str]) -> None:
     """Changes options of a study, whatever its grid and variants say of them.
 
@@ -194,10 +289,12 @@ def override(tables: dict[str, Any], changes: list[str]) -> None:
             value = text
         option = option.replace("-", "_")
         for experiment in [experiments[name]] if dot else experiments.values():
-            fill = experiment.get("fill")
-            if fill and option in fill:
-                fill[option] = value
+            part = PARTS.get(option)
+            if part in experiment:
+                experiment[part][option] = value
                 continue
+            if option == "seed":
+                experiment.pop("seeds", None)
             for options in experiment.get("variants", {}).values():
                 options.pop(option, None)
             experiment.get("grid", {}).pop(option, None)

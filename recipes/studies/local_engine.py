@@ -1,5 +1,3 @@
-import collections
-
 import keras
 
 
@@ -12,13 +10,17 @@ class LocalEngine:
 
     def __init__(self, directory):
         self.directory = directory
-        self.cells = collections.deque()
+        self.cell = None
+
+    @property
+    def free(self):
+        return self.cell is None
 
     def submit(self, cell):
-        self.cells.append(cell)
+        self.cell = cell
 
     def next(self):
-        cell = self.cells.popleft()
+        cell, self.cell = self.cell, None
         # What Keras remembers of a cell must not be seen by the next: names of layers, first of
         # all. Seeds and policies each recipe sets for itself.
         keras.utils.clear_session()

@@ -46,6 +46,7 @@ class Pages:
             claim = parsed(CLAIMS[name], json.dumps(arguments), where)
             asked = claim.experiments
             asked = {*asked, *(asked.values() if isinstance(asked, dict) else ())}
+            asked |= {*getattr(claim, "reasons", ())}
             unknown = asked - {experiment.name for experiment in study.experiments}
             if unknown:
                 raise RecipeError(

@@ -42,18 +42,31 @@ class RayEngine:
             raise RecipeError(
                 f"Ray cannot be used at {address or 'this machine'}: {error}"
             ) from error
-        for name, wanted in {"CPU": cpus, "GPU": gpus}.items():
-            most = max(node["Resources"].get(name, 0) for node in ray.nodes() if node["Alive"])
+        wanted_of = {"CPU": cpus, "GPU": gpus}
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        for name, wanted in wanted_of.items():
+            most = max(node.get(name, 0) for node in nodes)
             if wanted > most:
                 ray.shutdown()
                 raise RecipeError(
                     f"A cell wants {wanted:g} {name}s, but no machine of Ray has more than "
                     f"{most:g}."
                 )
+        # Ray would take more and hold them back: what comes next is decided as late as can be.
+        self.most = sum(
+            int(min(node.get(name, 0) / wanted for name, wanted in wanted_of.items() if wanted))
+            if any(wanted_of.values())
+            else 1
+            for node in nodes
+        )
         # A process runs one cell: nothing is left of it, GPU memory first of all.
         self.run = ray.remote(num_cpus=cpus, num_gpus=gpus, max_calls=1)(_run)
         self.directory = directory.resolve()
         self.pending = {}
+
+    @property
+    def free(self):
+        return len(self.pending) < self.most
 
     def submit(self, cell):
         self.pending[self.run.remote(cell, self.directory)] = cell

@@ -33,6 +33,15 @@ class Spread:
         return self.mean - half, self.mean + half
 
     @property
+    def p(self) -> float:
+        """That of the hypothesis that the mean is 0, by Student's t; 1 for one seed."""
+        if len(self.values) < 2:
+            return 1.0
+        if self.deviation < ROUNDING:
+            return float(abs(self.mean) < ROUNDING)
+        return float(stats.ttest_1samp(self.values, 0.0).pvalue)
+
+    @property
     def sign(self) -> int:
         """1 or -1 if the interval is on one side of 0, else 0: the seeds do not tell."""
         low, high = self.interval

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from common.costs import macs
-from common.linearization import linearize, random_channels, ranked_by_entropy
+from common.linearization import linearize, random_channels, ranked_by_entropy, ranked_by_loss
 from keras import layers
 
 from keras_nladv import (
@@ -256,6 +256,50 @@ def test_layers_that_hardly_switch_come_first():
     assert (first.slopes == 0).all()
     assert (second.slopes == 1).all()
     np.testing.assert_allclose(keras.ops.convert_to_numpy(model(x)), before, rtol=1e-5)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("from_logits", [True, False])
+def test_units_that_matter_least_for_the_loss_come_first(from_logits):
+    """By how much the loss changes if a slope goes to 1 a little is measured."""
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(300, 4)).astype("float32"), rng.integers(0, 3, 300)
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            layers.Dense(8),
+            SparsePReLU(name="first"),
+            layers.Dense(8),
+            SparsePReLU(name="second"),
+            layers.Dense(3, "linear" if from_logits else "softmax"),
+        ]
+    )
+    pressed = [layer for layer in model.layers if isinstance(layer, SparsePReLU)]
+    pressed[0].alpha.assign(rng.uniform(0, 0.9, pressed[0].alpha.shape))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
+
+    def measured():
+        return float(keras.ops.convert_to_numpy(loss(y, model(x))))
+
+    changes = []
+    for layer in pressed:
+        slopes = layer.slopes.copy()
+        for unit, slope in enumerate(slopes):
+            ends = []
+            for step in (0.05, -0.05):
+                moved = slopes.copy()
+                moved[unit] += step
+                layer.alpha.assign(moved)
+                ends.append(measured())
+            changes.append(((1 - slope) * abs(ends[0] - ends[1]), layer, unit))
+        layer.alpha.assign(slopes)
+    order = ranked_by_loss(model, x, y, from_logits)
+    expected = sorted(changes, key=lambda change: change[0])
+    # Those that matter at all: the others are told apart by rounding.
+    mattering = [(layer.name, unit) for change, layer, unit in expected if change > 1e-4]
+    assert len(mattering) > 8
+    assert [(layer.name, unit) for layer, unit in order][-len(mattering) :] == mattering
 
 
 @pytest.mark.once

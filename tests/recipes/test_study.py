@@ -249,38 +249,86 @@ def test_records_that_are_damaged(finished, tmp_path):
 
 def test_dry_run_and_overrides(tmp_path, npz):
     status, out, err = recipe.run_here(
-        f"run gpu-cifar10 --study-dir {tmp_path / 'new'} --dry-run --backend {BACKEND} --only "
-        f"cifar10 --set dataset={npz} cifar10.seed=[5] epochs=3"
+        f"run gpu-quarter-hour --study-dir {tmp_path / 'new'} --dry-run --backend {BACKEND} --only "
+        f"cifar10 --set dataset={npz} cifar10.seed=[5] cifar10.targets=[1.0,3.0] epochs=3 "
+        "batch_size=80"
     )
     assert status == 0, err
     assert out.count("not run ") == 4
     assert f"dataset {npz}, model resnet20" in out
     assert "seed 5" in out
-    assert "40 cells at most" in out
+    assert "4 cells at most" in out
     assert not (tmp_path / "new").exists()
 
 
 def test_a_study_that_comes_with_the_recipes_made_tiny(tmp_path, npz):
     path = tmp_path / "run"
     status, _, err = recipe.run_here(
-        f"run gpu-cifar10 --study-dir {path} --only cifar10 --set dataset={npz} model=plain2 "
-        "seed=[0] epochs=1 start_epoch=0 granularity=channel watch_images=5 cifar10.cells=2 "
-        "batch_size=80"
+        f"run gpu-quarter-hour --study-dir {path} --only cifar10 --set dataset={npz} model=plain3 "
+        "seed=[0] epochs=1 start_epoch=0 precision=float32 cifar10.targets=[1.5,1.0] batch_size=80"
     )
     assert status == 0, err
     frame = pd.read_csv(path / "results.csv")
     mine = frame[frame["experiment"] == "cifar10"]
-    # All variants are the same now, and so they are run once.
-    assert len(mine) == 8
+    # Both variants are the same now, and so they are run once.
+    assert len(mine) == 4
     assert set(mine["status"]) == {"finished"}
     assert len(list((path / "cells").iterdir())) == mine["cell"].nunique() == 2
-    assert set(frame[frame["experiment"] == "cifar10, budgets"]["status"]) == {"not run"}
-    assert "The cells that this needs have not been run." in (path / "report.md").read_text()
+    # Targets are met within one unit, of 16.
+    assert all(mine["target"] - 1 / 16 <= mine["path_length"])
+    assert all(mine["path_length"] <= mine["target"])
+    others = frame[(frame["experiment"] == "cifar100") & (frame["target"] == 2.0)]
+    assert set(others["status"]) == {"not run"}
+    assert "0.00 points, of one seed" in (path / "report.md").read_text()
+
+
+def test_pairs_differ_in_what_is_compared_alone(tmp_path, npz):
+    """Weights, order and augmentation follow from the seed: as long as nothing is pressed, logs are
+    the same, whatever the start, the target and the number of epochs."""
+    options = {"dataset": str(npz), "model": "plain3", "batch_size": 40, "save_every": 0}
+    fast = {"pressure": "fast", "epochs": 2}
+    histories = []
+    for different in (
+        fast | {"seed": 0, "start_epoch": 1, "target_path_length": 1.5},
+        fast | {"seed": 0, "start_epoch": 2, "target_path_length": 1.0, "epochs": 3},
+        {"seed": 0, "start_epoch": 0, "strength": 0.0, "epochs": 2},
+        fast | {"seed": 1, "start_epoch": 1, "target_path_length": 1.5},
+    ):
+        cell = Cell("digits", "", "cifar", BACKEND, options | different)
+        cell.run(tmp_path)
+        histories.append(cell.history(tmp_path)[0])
+    first, second, third, other = ([h["loss"], h["val_cross_entropy"]] for h in histories)
+    assert first == second == third
+    assert first != other
+
+
+def test_known_and_clock(finished, file, tmp_path):
+    """A study goes on elsewhere from a table, and begins nothing when its time is over."""
+    path, _ = finished
+    command = f"run {file} --study-dir {tmp_path / 'new'} --only digits --stop-after 1e-9"
+    status, out, err = recipe.run_here(f"{command} --known {path / 'cells.csv'}")
+    assert status == 0, err
+    assert len(re.findall("^finished", out, re.MULTILINE)) == 6
+    assert "Stopped by the clock" not in out
+    old, new = (pd.read_csv(p / "results.csv") for p in (path, tmp_path / "new"))
+    columns = ["cell", "score", "path_length", "seconds"]
+    old = old[old["experiment"] == "digits"]
+    pd.testing.assert_frame_equal(old[columns], new[new["experiment"] == "digits"][columns])
+    command = command.replace("new", "newer")
+    status, out, err = recipe.run_here(command)
+    assert status == 0, err
+    assert "Stopped by the clock: 2 cells at least were not begun" in out
+    status, out, err = recipe.run_here(f"{command} --known {path / 'cells.csv'} --dry-run")
+    assert status == 0, err
+    assert out.count("known ") == 2
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ("run quick --known missing.csv", "--known missing.csv: it cannot be read as CSV"),
+        ("run quick --stop-after 0", "--stop-after"),
+        ("run quick --set digits.targets=[1]", "--targets"),
         ("run laptob", "There is no study 'laptob'"),
         ("run quick --only mnist", "--only: there is no experiment mnist, but digits"),
         ("run quick --set seed=[]", "grid.seed List should have at least 1 item"),

@@ -4,9 +4,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from studies.claims import CLAIMS
-from studies.claims.finding import CONFIRMED, NO_RESULTS, NOT_CONFIRMED, UNDECIDED
+from studies.claims.finding import (
+    CONFIRMED,
+    MIXED,
+    NO_RESULTS,
+    NOT_CONFIRMED,
+    PARTLY,
+    UNDECIDED,
+    verdict,
+)
 from studies.claims.results import Results
-from studies.comparison import at, curves, gaps
+from studies.comparison import at, curves, gaps, gaps_at_targets, ladders
 from studies.spread import Spread
 
 pytestmark = pytest.mark.once
@@ -25,6 +33,7 @@ def rows(experiment, variant, score, lengths=tuple(range(9)), noise=0.1, **colum
             "status": "finished",
             "seed": seed,
             "score": score(length) + noise * (seed - 1),
+            "score_before": score(FULL) + noise * (seed - 1),
             "score_name": "accuracy in %",
             "path_length": float(length),
             "path_length_before": FULL,
@@ -97,24 +106,127 @@ def test_late_against_early(gap, noise, verdict, said):
     assert said in finding.sentences[0]
     assert "late, longer - early" in list(finding.table[""])
     assert f"{gap + 1:.2f} ± {noise:.2f}" in finding.sentences[1]
+    assert finding.number.startswith(f"{gap:.2f} points, 95 % interval")
+    # Only where it is not known takes it more.
+    assert ("numbers of seeds: " in " ".join(finding.sentences)) == (verdict == UNDECIDED)
     assert finding.figure.axes[0].get_title() == "digits"
 
 
-def test_difficulty():
-    easy = late_and_early("digits", 0.0, top=99, noise=0.5)
-    middle = late_and_early("fashion", 1.0, top=88, noise=0.2)
-    hard = late_and_early("cifar10", 3.0, top=70, noise=0.2)
-    names = ["cifar10", "digits", "fashion"]
-    finding = found("difficulty", [*easy, *middle, *hard], experiments=names)
+@pytest.mark.parametrize(
+    ("gaps", "verdict", "said"),
+    [
+        ((0, 0.5, 1, 2, 3, 4), CONFIRMED, "is 1.00, 95 % interval over seeds 1.00 to 1.00"),
+        # The easiest has a gap.
+        ((0.8, 1, 1.5, 2, 3, 4), NOT_CONFIRMED, "is 1.00, 95 % interval"),
+        ((4, 3, 2, 1, 0.5, 0), NOT_CONFIRMED, "is -1.00, 95 % interval over seeds -1.00 to -1.00"),
+        ((0, 3, 1, 2, 0.5, 1.5), UNDECIDED, "95 % interval over seeds"),
+        ((0, 1, 2), UNDECIDED, "Over 3 tasks"),
+    ],
+)
+def test_difficulty(gaps, verdict, said):
+    tasks = [f"task{number}" for number in range(len(gaps))]
+    table = []
+    for number, (task, gap) in enumerate(zip(tasks, gaps)):
+        table += late_and_early(task, gap, top=99 - 5 * number - gap, noise=0.05)
+    finding = found("difficulty", table, experiments=tasks[::-1])
+    assert finding.verdict == verdict
+    assert said in finding.sentences[0]
+    assert list(finding.table["experiment"]) == tasks
+    assert finding.table["missing before"].iloc[1] == "6.00 ± 0.10"
+    assert ("takes 6 tasks at least" in finding.sentences[-1]) == (len(gaps) < 6)
+    assert found("difficulty", table, experiments=tasks[:1]).verdict == NO_RESULTS
+
+
+def on_ladder(experiment, variant, above=0.0, targets=(4.0, 2.0), seeds=range(5), **columns):
+    """Runs that stop at targets, and overshoot them by less than a unit."""
+    return [
+        {
+            "experiment": experiment,
+            "variant": variant,
+            "cell": f"{experiment}-{variant}-{seed}-{target}",
+            "status": "finished",
+            "seed": seed,
+            "score": 80 + target + above + seed + 0.1 * (seed % 2) * bool(above),
+            "score_before": 90.0,
+            "score_name": "accuracy in %",
+            "target": target,
+            "target_path_length": target,
+            "path_length": target - 0.01 * seed,
+            "path_length_before": FULL,
+            "start_epoch": 2,
+        }
+        | columns
+        for seed in seeds
+        for target in targets
+    ]
+
+
+def test_gaps_are_those_at_the_same_targets():
+    """Of the same seeds, whose scores differ by more than the gap."""
+    table = [*on_ladder("a", "early"), *on_ladder("a", "late", 3.0)]
+    # It missed its target, as the learning rate fell first.
+    table += on_ladder("a", "late", 50.0, targets=(1.0,), path_length=1.5)
+    table += on_ladder("a", "early", targets=(1.0,))
+    finding = found("late_against_early", table, experiments=["a"])
     assert finding.verdict == CONFIRMED
-    assert list(finding.table["experiment"]) == ["digits", "fashion", "cifar10"]
-    assert "1.00 ± 0.20 points on fashion, where 11.00 ±" in finding.sentences[0]
-    assert "the mean gap grows" in finding.sentences[1]
-    # The easiest has a gap; the hardest a smaller one.
-    for changed in (late_and_early("digits", 0.8), late_and_early("digits", 5.0)):
-        finding = found("difficulty", [*changed, *middle, *hard], experiments=names)
-        assert finding.verdict == NOT_CONFIRMED
-    assert found("difficulty", easy, experiments=names).verdict == NO_RESULTS
+    assert (
+        "a: at the same targets (4, 2), late is above early: the difference is 3.04 ± 0.05"
+        in (finding.sentences[0])
+    )
+    assert list(finding.table["target"]) == ["mean of 2", "4", "2"]
+    frame = pd.DataFrame(table)
+    early, late = (ladders(frame[frame["variant"] == each]) for each in ("early", "late"))
+    gap, at_targets = gaps_at_targets(late, early)
+    np.testing.assert_allclose(gap.values, [3.0, 3.1, 3.0, 3.1, 3.0])
+    assert list(at_targets) == [4.0, 2.0]
+    assert gaps_at_targets(late, {}) == (None, {})
+    # Shares of units, and budgets of compress.py, are met as closely.
+    shares = frame.drop(columns="target_path_length").assign(target=0.1, nonlinear_units=0.11)
+    assert ladders(shares).keys() == {0, 1, 2, 3, 4}
+    assert not ladders(shares.assign(nonlinear_units=0.13))
+    assert not ladders(shares.assign(budget=0.1, reached=0.13))
+
+
+def test_starts_and_reasons():
+    table = [
+        row
+        for experiment, above in (("a", 2.0), ("one cosine", 0.0))
+        for variant, gap in (("early", 0.0), ("from 1/8", above / 2), ("late", above))
+        for row in on_ladder(experiment, variant, gap)
+    ]
+    finding = found(
+        "late_against_early",
+        table,
+        experiments=["a"],
+        starts=["from 1/8"],
+        reasons={"one cosine": "the learning rate falls once"},
+    )
+    # Reasons do not count.
+    assert finding.verdict == CONFIRMED
+    assert set(finding.table[""]) == {"late - early", "from 1/8 - early"}
+    assert (
+        "Tested as a reason: the learning rate falls once. There one cosine: at the same"
+        in (finding.sentences[-2])
+    )
+
+
+@pytest.mark.parametrize(
+    ("means", "noise", "expected"),
+    [
+        ((2, 3), 0.1, CONFIRMED),
+        ((2, 0), 0.1, PARTLY),
+        ((2, -2), 0.1, MIXED),
+        ((0, -2), 0.1, NOT_CONFIRMED),
+        # Less than a point, and known to be.
+        ((0.0, 0.0), 0.1, NOT_CONFIRMED),
+        ((0.0, 0.0), 3.0, UNDECIDED),
+        # Each is below 5 %, but not both together.
+        ((1.0, 1.0), 0.9, UNDECIDED),
+    ],
+)
+def test_verdicts(means, noise, expected):
+    gaps = [Spread(tuple(m + noise * x for x in (-1, -0.5, 0, 0.5, 1))) for m in means]
+    assert verdict(gaps) == expected
 
 
 def test_decay():
@@ -131,7 +243,7 @@ def test_decay():
     assert "costs 1.00 ± 0.00 points in its upper half, and 20.00 ± 0.00 in" in finding.sentences[0]
     assert finding.table["50%"].iloc[0] == "95.00 ± 0.00"
     straight = rows("digits", "late", lambda x: 90 + x)
-    assert found("decay", straight, experiments=["digits"]).verdict == UNDECIDED
+    assert found("decay", straight, experiments=["digits"]).verdict == NOT_CONFIRMED
 
 
 @pytest.mark.parametrize(("above", "verdict"), [(2.0, CONFIRMED), (-2.0, NOT_CONFIRMED)])
@@ -151,12 +263,39 @@ def test_shallow(above, verdict):
     assert f"pressed minus widened is {above - 1:.2f} ± 0.00 points at 2.00." in widened
 
 
+def test_velocity_at_targets():
+    """The cost of a start is what a network without pressure has more, at the same epochs."""
+    table = rows("kernel", "", lambda x: 95, (8,), noise=0, epochs=8)
+    logs = [
+        {"cell": row["cell"], "epoch": epoch, "ntk_velocity": 0.5**epoch}
+        for row in table
+        for epoch in range(1, 9)
+    ]
+    for start in (1, 2, 4, 6):
+        late = {"start_epoch": start, "score": 80 + start}
+        table += on_ladder("starts", f"{start}", start, epochs=8, **late)
+    table += on_ladder("starts", "longer", start_epoch=4, epochs=12, score=0.0)
+    finding = found("velocity", table, logs, experiments={"starts": "kernel"})
+    assert finding.verdict == CONFIRMED
+    assert list(finding.table["cost in points"]) == [f"{15 - s:.2f} ± 0.00" for s in (1, 2, 4, 6)]
+
+
+def test_shallow_at_targets():
+    table = on_ladder("digits", "late", 1.5)
+    plain = on_ladder("plain", "plain3", targets=(2.0,))
+    table += [row | {"target_path_length": None, "target": None, "parameters": 9} for row in plain]
+    finding = found("shallow", table, experiments={"digits": "plain"})
+    assert finding.verdict == CONFIRMED
+    assert finding.number.startswith("1.54 points, 95 % interval")
+    assert "pressed minus plain is 1.54 ± 0.05 points at 1.98" in finding.sentences[0]
+
+
 def test_baselines():
     table = []
     for method, above in (("ours", 2.0), ("random", 0.0), ("entropy", 3.0)):
         table += rows("budgets", "", lambda x, above=above: 90 + x + above, method=method)
     finding = found("baselines", table, experiments=["budgets"])
-    assert finding.verdict == NOT_CONFIRMED
+    assert finding.verdict == MIXED
     assert "ours is above random: the difference is 2.00 ± 0.00" in finding.sentences[0]
     assert "ours is below entropy: the difference is -1.00 ± 0.00" in finding.sentences[1]
 

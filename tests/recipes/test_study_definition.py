@@ -8,6 +8,7 @@ import pytest
 from common.convnets import convnet
 from common.errors import RecipeError
 from studies.definition import FOLDER, find, override, parse, read_file
+from studies.reachable import require_reachable
 
 pytestmark = pytest.mark.once
 
@@ -29,6 +30,9 @@ TABLES = {
 }
 
 
+LADDER = {"option": "target_path_length", "targets": [4, 2]}
+
+
 @pytest.fixture
 def tables():
     return copy.deepcopy(TABLES)
@@ -46,6 +50,38 @@ def test_cells(tables):
     assert [cell.variant for cell in plain.cells("jax")] == ["", ""]
     assert len({cell.id for cell in [*cells, *plain.cells("jax")]}) == 8
     assert cells[0].id != digits.cells("torch")[0].id
+
+
+def test_ladders_and_seeds(tables):
+    """All that differs between two cells of a pair is what is compared."""
+    tables["experiments"][0] |= {"ladder": LADDER, "seeds": {"pilot": 3, "least": 5}, "grid": {}}
+    del tables["experiments"][0]["fill"]
+    digits = parse(tables).experiments[0]
+    assert digits.most == 10 * 2 * 2
+    early, late = digits.cells("jax")[:2]
+    assert early.options.items() ^ late.options.items() == {
+        *(("start_epoch", 0), ("start_epoch", 2), ("epochs", 4), ("epochs", 6))
+    }
+    pairs = [
+        (cell.variant, cell.options["seed"], cell.options["target_path_length"])
+        for cell in digits.cells("jax")
+    ]
+    assert pairs == [
+        (variant, seed, target)
+        for seed in range(3)
+        for target in (4.0, 2.0)
+        for variant in ("early", "late")
+    ]
+    assert {cell.options["seed"] for cell in digits.cells("jax", [3, 4])} == {3, 4}
+
+
+def test_targets_that_networks_do_not_have(tables):
+    tables["experiments"][1]["ladder"] = LADDER | {"targets": [9.5, 2, 1]}
+    tables["experiments"][1]["grid"]["model"] = ["plain20", "plain3"]
+    with pytest.raises(RecipeError, match=r"'plain': .* less than 2, .* plain3. Received: 9.5, 2"):
+        require_reachable(parse(tables).experiments)
+    tables["experiments"][1]["ladder"] = LADDER | {"targets": [1.5]}
+    require_reachable(parse(tables).experiments)
 
 
 def test_the_id_is_that_of_the_configuration(tables):
@@ -82,7 +118,34 @@ def test_arguments(tables):
         ({"experiments": [3]}, r"experiments\[0\] must be an object"),
         ({"claims": [3]}, r"claims\[0\] must be"),
         ({"about": ["a"]}, "about must be a valid string"),
-        ({"0.seeds": [0]}, r"experiments\[0\].seeds is no known key"),
+        ({"0.seed": [0]}, r"experiments\[0\].seed is no known key"),
+        ({"0.rank": -1}, r"experiments\[0\].rank must be greater than or equal to 0"),
+        ({"1.ladder": LADDER | {"option": "strength"}}, "ladder.option must be 'target_path"),
+        ({"1.ladder": {"option": "target_path_length"}}, "ladder.targets is missing"),
+        ({"1.ladder": LADDER | {"targets": []}}, "ladder.targets List should have at least 1 item"),
+        ({"1.ladder": LADDER | {"targets": [2, 2]}}, "targets must name each value once"),
+        ({"1.ladder": LADDER | {"targets": [-2]}}, "targets.* must be greater than 0"),
+        ({"1.ladder": LADDER | {"rungs": 3}}, "ladder.rungs is no known key"),
+        (
+            {"1.ladder": {"option": "target_nonlinear_units", "targets": [1.5, 0.5]}},
+            "shares of the units that the network has, and so they must be less than 1",
+        ),
+        (
+            {"1.ladder": LADDER, "1.options": {"target_path_length": 3}},
+            "target_path_length is that of the ladder",
+        ),
+        ({"1.ladder": LADDER, "1.recipe": "compress"}, "ladder is none of compress"),
+        ({"1.ladder": LADDER, "1.recipe": "translation"}, "translation takes one of target_nonl"),
+        ({"1.seeds": {}}, r"seeds.pilot is missing"),
+        ({"1.seeds": {"pilot": 1}}, r"seeds.pilot must be greater than or equal to 2"),
+        ({"1.seeds": {"pilot": 7, "most": 8}}, r"pilot must be at most least, and least at most"),
+        ({"1.seeds": {"pilot": 3, "gap": 8}}, r"seeds.gap is no known key"),
+        ({"1.seeds": {"pilot": 3}}, "seed is decided by seeds, and so it must not be given"),
+        (
+            {"1.seeds": {"pilot": 3}, "1.grid": {}},
+            r"seeds need a pilot of at least two variants, between which there are gaps",
+        ),
+        ({"0.seeds": {"pilot": 3}, "0.grid": {}}, "seeds need a ladder in place of fill"),
         ({"0.recipe": ...}, r"experiments\[0\].recipe is missing"),
         ({"0.recipe": "mnist"}, r"recipe must be 'cifar', 'compress' or 'translation'"),
         ({"0.grid.seed": []}, r"grid.seed List should have at least 1 item"),
@@ -183,6 +246,17 @@ def test_override(tables):
     ]
 
 
+def test_override_ladders_and_seeds(tables):
+    plain = tables["experiments"][1]
+    plain |= {"ladder": dict(LADDER), "seeds": {"pilot": 3}, "grid": {}}
+    plain["variants"] = {"early": {}, "late": {"start_epoch": 1}}
+    override(tables, ["plain.targets=[1.5]", "plain.pilot=2", "plain.most=6"])
+    parsed = parse(tables).experiments[1]
+    assert (parsed.ladder.targets, parsed.seeds.pilot, parsed.seeds.most) == ([1.5], 2, 6)
+    override(tables, ["plain.seed=[7]"])
+    assert {cell.options["seed"] for cell in parse(tables).experiments[1].cells("jax")} == {7}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [("epochs", "--set takes"), ("=3", "--set takes"), ("x.epochs=3", "no experiment 'x'")],
@@ -217,7 +291,7 @@ def test_studies_that_come_with_the_recipes(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "multi30k").mkdir()
     for file in ("train.en", "train.de", "val.en", "val.de", "test.en", "test.de"):
-        (tmp_path / "multi30k" / file).write_text("one line")
+        (tmp_path / "multi30k" / file).write_text("one line\n" * 8_000)
     backend = keras.backend.backend()
     monkeypatch.setenv("KERAS_BACKEND", backend)
     study = parse(read_file(find(name)))
@@ -230,7 +304,8 @@ def test_studies_that_come_with_the_recipes(name, monkeypatch, tmp_path):
                 cell.options.update(value)
                 cell.check()
             seen.add(cell.variant)
-        assert len(experiment.grid["seed"]) >= (1 if name == "quick" else 3)
+        seeds = experiment.seeds.least if experiment.seeds else len(experiment.grid["seed"])
+        assert seeds >= (1 if name == "quick" else 2 if name == "gpu-quarter-hour" else 3)
 
 
 def parameters(model, width=1.0):

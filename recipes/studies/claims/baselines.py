@@ -1,7 +1,6 @@
 import dataclasses
 
 from studies.claims.comparison_of_curves import ComparisonOfCurves
-from studies.comparison import curves
 
 
 @dataclasses.dataclass
@@ -10,21 +9,24 @@ class Baselines(ComparisonOfCurves):
 
     Args:
         experiments: Names of experiments.
+        reasons: See `ComparisonOfCurves`.
+        pressed: Names of the methods that press.
         others: Names of the other methods.
     """
 
+    pressed: list[str] = dataclasses.field(default_factory=lambda: ["ours"])
     others: list[str] = dataclasses.field(default_factory=lambda: ["random", "entropy"])
 
     title = "Pressed units against random channels and layers of low entropy"
     claim = (
-        "At equal path length, units that pressure has made linear cost less than channels drawn "
-        "at random, and than the layers whose units switch least."
+        "At an equal budget, units that pressure has made linear cost less than channels drawn at "
+        "random, and than the layers whose units switch least."
     )
 
-    def curves(self, results, experiment):
+    def kinds(self, results, experiment):
         rows = results.rows(experiment)
         methods = rows.get("method", default=rows["variant"])
-        return {method: curves(rows[methods == method]) for method in ("ours", *self.others)}
+        return {method: rows[methods == method] for method in (*self.pressed, *self.others)}
 
     def pairs(self):
-        return [("ours", other) for other in self.others]
+        return [(one, other) for one in self.pressed for other in self.others]

@@ -1,27 +1,61 @@
 import dataclasses
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from studies.claims.finding import COLORS, Finding, draw_curves, panels, verdict
-from studies.comparison import gaps
+from studies.claims.finding import (
+    COLORS,
+    Finding,
+    draw_curves,
+    missing_seeds,
+    number,
+    panels,
+    verdict,
+)
+from studies.comparison import curves, gaps, gaps_at_targets, ladders
+from studies.significance import holm
+from studies.spread import Spread
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """By how much one kind of runs of an experiment is above another, at equal path length."""
+
+    experiment: str
+    name: str
+    other: str
+    # The mean over targets, or over path lengths.
+    gap: Spread
+    # That at each target; none for curves.
+    at: dict[float, Spread]
+    # What it is the mean of, in words.
+    where: str
+
+    def __str__(self):
+        return f"{self.name} - {self.other} on {self.experiment}"
 
 
 @dataclasses.dataclass
 class ComparisonOfCurves:
-    """Some runs have higher scores than others at equal path length.
+    """Some runs have higher scores than others at equal path length: at the same targets, or
+    between the points of curves where pressure has none.
 
     Subclasses say what is compared.
 
     Args:
-        experiments: Names of experiments.
+        experiments: Names of experiments; the first matters most.
+        reasons: Dict from those of them that test why a claim may fail to what is different there.
+            They do not count for the verdict.
     """
 
     experiments: list[str]
+    reasons: dict[str, str] = dataclasses.field(default_factory=dict)
 
     title = claim = ""
 
-    def curves(self, results, experiment):
-        """Dict from what runs are called to their curves."""
+    def kinds(self, results, experiment) -> dict[str, Any]:
+        """Dict from what runs are called to their part of the table."""
         raise NotImplementedError
 
     def pairs(self):
@@ -29,54 +63,93 @@ class ComparisonOfCurves:
         raise NotImplementedError
 
     def differences(self, results):
-        """Yields for each experiment and each pair of which there are runs: their names, the
-        `Spread` of the gap, and the path lengths that it is of."""
-        for experiment in self.experiments:
-            curves = self.curves(results, experiment)
+        """A list with a `Difference` for each experiment and each pair of which there are runs."""
+        found = []
+        for experiment in dict.fromkeys([*self.experiments, *self.reasons]):
+            kinds = self.kinds(results, experiment)
             for name, other in self.pairs():
-                gap, lengths = gaps(curves[name], curves[other])
+                first, second = kinds.get(name), kinds.get(other)
+                if first is None or second is None:
+                    continue
+                gap, at = gaps_at_targets(ladders(first), ladders(second))
+                where = f"mean of {len(at)}" if len(at) > 1 else "".join(f"{x:g}" for x in at)
+                if gap is None:
+                    gap, (low, high) = gaps(curves(first), curves(second))
+                    where = f"curves, {low:.2f} to {high:.2f}"
                 if gap:
-                    yield experiment, name, other, gap, lengths
+                    found.append(Difference(experiment, name, other, gap, at, where))
+        return found
 
     def find(self, results):
         finding = Finding(self.title, self.claim)
-        differences = list(self.differences(results))
-        if not differences:
+        differences = self.differences(results)
+        judged = [each for each in differences if each.experiment not in self.reasons]
+        if not judged:
             return finding
-        finding.verdict = verdict([gap.sign for *_, gap, _ in differences])
-        finding.sentences = [_sentence(*difference) for difference in differences]
-        finding.table = pd.DataFrame(
-            {
-                "experiment": experiment,
-                "": f"{name} - {other}",
-                "path lengths": f"{low:.2f} to {high:.2f}",
-                "difference": str(gap),
-                "95 % interval": "{:.2f} to {:.2f}".format(*gap.interval),
-                "seeds": len(gap.values),
-            }
-            for experiment, name, other, gap, (low, high) in differences
-        )
-        drawn = list(dict.fromkeys(experiment for experiment, *_ in differences))
+        finding.verdict = verdict([each.gap for each in judged])
+        finding.number = number(judged[0].gap)
+        corrected = holm([each.gap.p for each in judged])
+        finding.sentences = [_sentence(each, p) for each, p in zip(judged, corrected)]
+        finding.sentences += missing_seeds({str(each): each.gap for each in judged})
+        finding.sentences += [
+            f"Tested as a reason: {self.reasons[each.experiment]}. There {_sentence(each)}"
+            for each in differences
+            if each.experiment in self.reasons
+        ]
+        finding.table = _table(differences)
+        drawn = list(dict.fromkeys(each.experiment for each in differences))
         finding.figure, axes = panels(len(drawn), "average path length")
         for each, experiment in zip(axes, drawn):
             each.set_title(experiment)
             each.set_ylabel(f"test {results.score_name(experiment)}")
-            found = self.curves(results, experiment)
-            for color, (name, curves) in zip(COLORS, found.items()):
-                if curves:
-                    draw_curves(each, curves, color, name)
+            for color, (name, rows) in zip(COLORS, self.kinds(results, experiment).items()):
+                found = {
+                    seed: np.array(sorted(mine.values())).T for seed, mine in ladders(rows).items()
+                }
+                if found := found or curves(rows):
+                    draw_curves(each, found, color, name)
             each.legend(loc="lower right")
         return finding
 
 
-def _sentence(experiment, name, other, gap, lengths):
+def _sentence(difference, p=None):
+    name, other, gap = difference.name, difference.other, difference.gap
+    sign = gap.sign if p is None else int(np.sign(gap.mean)) if p < 0.05 else 0
     said = {
         1: f"{name} is above {other}",
         -1: f"{name} is below {other}",
         0: f"{name} and {other} are not told apart",
-    }[gap.sign]
-    low, high = lengths
+    }[sign]
+    where = difference.where
+    if difference.at:
+        where = f"same targets ({', '.join(f'{target:g}' for target in difference.at)})"
+    else:
+        where = f"equal path length, {where.removeprefix('curves, ')}"
+    low, high = gap.interval
+    interval = f"95 % interval {low:.2f} to {high:.2f}" if np.isfinite(low) else "one seed"
+    corrected = "" if p is None else f", p = {p:.2g} after Holm"
     return (
-        f"{experiment}: at equal path length, from {low:.2f} to {high:.2f}, {said}: the difference "
-        f"is {gap} points, 95 % interval {gap.interval[0]:.2f} to {gap.interval[1]:.2f}."
+        f"{difference.experiment}: at the {where}, {said}: the difference is {gap} points, "
+        f"{interval}{corrected}."
+    ).replace("at the equal", "at equal")
+
+
+def _table(differences):
+    rows = []
+    for each in differences:
+        rows.append((each, each.where, each.gap))
+        if len(each.at) > 1:
+            rows += [(each, f"{target:g}", gap) for target, gap in each.at.items()]
+    corrected = holm([gap.p for *_, gap in rows])
+    return pd.DataFrame(
+        {
+            "experiment": each.experiment,
+            "": f"{each.name} - {each.other}",
+            "target": where,
+            "difference": str(gap),
+            "95 % interval": "{:.2f} to {:.2f}".format(*gap.interval),
+            "p, Holm": f"{p:.2g}",
+            "seeds": len(gap.values),
+        }
+        for (each, where, gap), p in zip(rows, corrected)
     )

@@ -83,6 +83,8 @@ class Core:
                 abs(after.mean - before.mean) / max(before.mean, 1e-9)
                 for before, after in ((depth, last_depth), (width, last_width))
             ]
+            if not steady:
+                front = f"{changes[0]:.0%} change of depth and {changes[1]:.0%} of width"
             steady.append(max(changes) <= NEAR)
             sentences.append(
                 f"{experiment}: from halfway through linearization to its end the path length goes "
@@ -96,6 +98,7 @@ class Core:
             f"Near-constant is taken as a change of at most {NEAR:.0%} over the second half of "
             "linearization, in depth and in width.",
         ]
+        finding.number = front
         finding.verdict = (CONFIRMED if all(steady) else NOT_CONFIRMED) if steady else NO_RESULTS
         finding.table = pd.DataFrame(table).fillna("-")
         finding.figure, axes = panels(len(drawn), "epoch", height=4.2)

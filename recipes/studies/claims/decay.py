@@ -3,7 +3,15 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from studies.claims.finding import COLORS, Finding, draw_curves, panels, verdict
+from studies.claims.finding import (
+    COLORS,
+    Finding,
+    draw_curves,
+    missing_seeds,
+    number,
+    panels,
+    verdict,
+)
 from studies.comparison import at, curves
 from studies.spread import Spread
 
@@ -29,7 +37,7 @@ class Decay:
 
     def find(self, results):
         finding = Finding(self.title, self.claim)
-        rows, signs, sentences, drawn = [], [], [], []
+        rows, differences, sentences, drawn = [], {}, [], []
         for experiment in self.experiments:
             runs = results.rows(experiment, self.variant)
             if runs.empty:
@@ -53,15 +61,18 @@ class Decay:
             # In points for a tenth of the path length.
             slow, fast = (Spread(tuple(each)) for each in zip(*steepness))
             difference = Spread(tuple(b - a for a, b in steepness))
-            signs.append(difference.sign)
+            differences[experiment] = difference
             said = {1: "it collapses at the end", -1: "it does not", 0: "that is not told apart"}
             sentences.append(
                 f"{experiment}: a tenth of the path length costs {slow} points in its upper half, "
                 f"and {fast} in the last tenth: {said[difference.sign]}."
             )
-        if not signs:
+        if not differences:
             return finding
-        finding.verdict, finding.sentences = verdict(signs), sentences
+        every = list(differences.values())
+        finding.verdict = verdict(every)
+        finding.number = number(every[0], "points more for the last tenth")
+        finding.sentences = [*sentences, *missing_seeds(differences)]
         finding.table = pd.DataFrame(rows)
         finding.figure, axes = panels(len(drawn), "average path length, share of all")
         for each, color, (experiment, found) in zip(axes, COLORS, drawn):

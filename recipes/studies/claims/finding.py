@@ -5,20 +5,26 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from studies.significance import POINTS, seeds_needed, signs
+from studies.spread import Spread
+
 # What can be said of a claim.
 CONFIRMED = "confirmed"
+PARTLY = "confirmed in part"
+MIXED = "confirmed here, refuted there"
 UNDECIDED = "not decided"
 NOT_CONFIRMED = "not confirmed"
 NO_RESULTS = "no results yet"
 # The colors of lines, in their order.
-COLORS = ("#2f5d9e", "#e08e0b", "#3a8f5c", "#a33b5f", "#6b55a3", "#8a8a8a")
+COLORS = ("#2f5d9e", "#e08e0b", "#3a8f5c", "#a33b5f", "#6b55a3", "#8a8a8a", "#5ab4c4", "#7a4b2a")
 
 
 @dataclasses.dataclass
 class Finding:
     """What a study says of a claim: `claim` is what the papers say, the rest what was found.
 
-    Sentences are made of the numbers of the results.
+    Sentences are made of the numbers of the results. The first says the most important, and
+    `number` is that of it, with its interval.
     """
 
     title: str
@@ -27,28 +33,65 @@ class Finding:
     sentences: list[str] = dataclasses.field(
         default_factory=lambda: ["The cells that this needs have not been run."]
     )
+    number: str = ""
     table: pd.DataFrame | None = None
     figure: Figure | None = None
 
 
-def verdict(signs: list[int]) -> str:
-    """What can be said if a claim wants all of some differences to be positive."""
-    if all(sign > 0 for sign in signs):
+def verdict(gaps: list[Spread], points: float = POINTS) -> str:
+    """What can be said if a claim wants all of some differences to be positive.
+
+    Args:
+        gaps: The differences; their tests are corrected for how many they are.
+        points: What is less than this, with all of its interval, is decided to be nothing.
+    """
+    found = signs(gaps)
+    if all(sign > 0 for sign in found):
         return CONFIRMED
-    return NOT_CONFIRMED if any(sign < 0 for sign in signs) else UNDECIDED
+    if any(sign > 0 for sign in found):
+        return MIXED if any(sign < 0 for sign in found) else PARTLY
+    small = all(-points < end < points for gap in gaps for end in gap.interval)
+    return NOT_CONFIRMED if small or any(sign < 0 for sign in found) else UNDECIDED
+
+
+def number(gap: Spread, unit: str = "points") -> str:
+    """A difference with its interval, for the front of a claim."""
+    low, high = gap.interval
+    if np.isinf(low):
+        return f"{gap.mean:.2f} {unit}, of one seed"
+    return f"{gap.mean:.2f} {unit}, 95 % interval {low:.2f} to {high:.2f}, {len(gap.values)} seeds"
+
+
+def missing_seeds(gaps: dict[str, Spread]) -> list[str]:
+    """A sentence that says how many seeds it takes where differences are not told from 0."""
+    missing = []
+    for (name, gap), sign in zip(gaps.items(), signs(list(gaps.values()))):
+        low, high = gap.interval
+        if not sign and not -POINTS < low <= high < POINTS:
+            needed = f"{seeds_needed(gap.deviation)}" if len(gap.values) > 1 else "a pilot of some"
+            missing.append(f"{needed} for {name}, which has {len(gap.values)}")
+    if not missing:
+        return []
+    return [f"To tell one point from none would take these numbers of seeds: {'; '.join(missing)}."]
 
 
 def panels(number: int, label: str, height: float = 3.6) -> tuple[Figure, list[Any]]:
-    """A figure with a number of axes side by side."""
+    """A figure with a number of axes, at most four side by side."""
+    columns = min(number, 4)
+    lines = -(-number // columns)
     figure = Figure(
-        figsize=(4.6 * number if number > 1 else 6.5, height), dpi=100, layout="constrained"
+        figsize=(4.6 * columns if columns > 1 else 6.5, height * lines),
+        dpi=100,
+        layout="constrained",
     )
-    axes = list(figure.subplots(1, number, squeeze=False)[0])
-    for each in axes:
+    axes = list(figure.subplots(lines, columns, squeeze=False).flat)
+    for each in axes[number:]:
+        each.remove()
+    for each in axes[:number]:
         each.set_xlabel(label)
         each.grid(alpha=0.3)
         each.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+    return figure, axes[:number]
 
 
 def draw_curves(axes, curves, color, label) -> None:

@@ -1,7 +1,6 @@
 import dataclasses
 
 from studies.claims.comparison_of_curves import ComparisonOfCurves
-from studies.comparison import curves
 
 
 @dataclasses.dataclass
@@ -10,6 +9,7 @@ class Granularity(ComparisonOfCurves):
 
     Args:
         experiments: Names of experiments.
+        reasons: See `ComparisonOfCurves`.
         channels: The variant with a slope for each channel.
         layers: The variant with a slope for each layer.
     """
@@ -20,10 +20,10 @@ class Granularity(ComparisonOfCurves):
     title = "Slopes of channels against slopes of layers"
     claim = "At equal path length, slopes of channels cost less than slopes of whole layers."
 
-    def curves(self, results, experiment):
+    def kinds(self, results, experiment):
         return {
-            "channels": curves(results.rows(experiment, self.channels)),
-            "layers": curves(results.rows(experiment, self.layers)),
+            "channels": results.rows(experiment, self.channels),
+            "layers": results.rows(experiment, self.layers),
         }
 
     def pairs(self):

@@ -1,7 +1,6 @@
 import dataclasses
 
 from studies.claims.comparison_of_curves import ComparisonOfCurves
-from studies.comparison import curves
 
 
 @dataclasses.dataclass
@@ -10,14 +9,17 @@ class LateAgainstEarly(ComparisonOfCurves):
 
     Args:
         experiments: Names of experiments.
+        reasons: See `ComparisonOfCurves`.
         early: The variant that is linearized from the beginning.
         late: That which is linearized later, with the same number of epochs in all.
         longer: That which is linearized later, for as many epochs as `early`.
+        starts: Other variants with the same number of epochs in all, linearized from other epochs.
     """
 
     early: str = "early"
     late: str = "late"
     longer: str = "late, longer"
+    starts: list[str] = dataclasses.field(default_factory=list)
 
     title = "Late against early"
     claim = (
@@ -26,11 +28,9 @@ class LateAgainstEarly(ComparisonOfCurves):
         "number of epochs after the start."
     )
 
-    def curves(self, results, experiment):
-        return {
-            variant: curves(results.rows(experiment, variant))
-            for variant in (self.early, self.late, self.longer)
-        }
+    def kinds(self, results, experiment):
+        variants = (self.early, self.late, self.longer, *self.starts)
+        return {variant: results.rows(experiment, variant) for variant in variants}
 
     def pairs(self):
-        return [(self.late, self.early), (self.longer, self.early)]
+        return [(variant, self.early) for variant in (self.late, self.longer, *self.starts)]

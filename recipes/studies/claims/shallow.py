@@ -3,8 +3,9 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from studies.claims.finding import COLORS, Finding, draw_curves, panels, verdict
-from studies.comparison import curves
+from studies.claims.finding import COLORS, Finding, draw_curves, number, panels, verdict
+from studies.comparison import NEAR, curves, ladders
+from studies.significance import signs
 from studies.spread import Spread
 
 
@@ -31,19 +32,33 @@ class Shallow:
 
     def find(self, results):
         finding = Finding(self.title, self.claim)
-        table, signs, sentences, drawn = [], [], [], []
+        table, judged, sentences, drawn = [], [], [], []
         for pressed, plain in self.experiments.items():
-            found = curves(results.rows(pressed, self.variant))
-            networks = results.rows(plain)
+            runs, networks = results.rows(pressed, self.variant), results.rows(plain)
+            rungs, found = ladders(runs), curves(runs)
+            # At targets that are the depths of plain networks nothing lies between.
+            found = found or {
+                seed: np.array(sorted(mine.values())).T for seed, mine in rungs.items()
+            }
             if not found or networks.empty:
                 continue
+
+            def pressed_at(seed, length, rungs=rungs, found=found):
+                for target, (_, score) in rungs.get(seed, {}).items():
+                    if abs(target - length) <= NEAR:
+                        return score
+                x, y = found.get(seed, ([np.inf], [0.0]))
+                if len(x) > 2 and x[0] - NEAR <= length <= x[-1] + NEAR:
+                    return float(np.interp(length, x, y))
+                return None
+
             drawn.append((pressed, found, networks))
             kinds = {"plain": [], "widened": []}
             for name, rows in networks.groupby("variant", sort=False):
                 differences = [
-                    float(np.interp(length, *found[seed])) - score
+                    other - score
                     for seed, length, score in zip(rows["seed"], rows["path_length"], rows["score"])
-                    if seed in found and found[seed][0][0] <= length <= found[seed][0][-1]
+                    if (other := pressed_at(seed, length)) is not None
                 ]
                 if not differences:
                     continue
@@ -63,20 +78,22 @@ class Shallow:
             for kind, gaps in kinds.items():
                 if not gaps:
                     continue
-                signs += [gap.sign for _, gap in gaps]
+                judged += [gap for _, gap in gaps]
                 said = ", ".join(
                     f"{gap} points at {rows['path_length'].mean():.2f}"
                     for rows, gap in sorted(gaps, key=lambda each: each[0]["path_length"].mean())
                 )
-                above = sum(gap.sign > 0 for _, gap in gaps)
-                below = sum(gap.sign < 0 for _, gap in gaps)
+                found_signs = signs([gap for _, gap in gaps])
+                above, below = found_signs.count(1), found_signs.count(-1)
                 sentences.append(
-                    f"{pressed}: at equal path length, pressed minus {kind} is {said}. The 95 % "
-                    f"interval is above 0 for {above} of these {len(gaps)}, below 0 for {below}."
+                    f"{pressed}: at equal path length, pressed minus {kind} is {said}. That is "
+                    f"told from 0, after Holm, above it for {above} of these {len(gaps)} and below "
+                    f"it for {below}."
                 )
-        if not signs:
+        if not judged:
             return finding
-        finding.verdict, finding.sentences = verdict(signs), sentences
+        finding.verdict, finding.sentences = verdict(judged), sentences
+        finding.number = number(judged[0])
         finding.table = pd.DataFrame(table)
         finding.figure, axes = panels(len(drawn), "average path length, or depth")
         for each, (pressed, found, networks) in zip(axes, drawn):

@@ -2,7 +2,7 @@ import dataclasses
 
 import pandas as pd
 
-from studies.claims.finding import COLORS, Finding, panels, verdict
+from studies.claims.finding import COLORS, Finding, number, panels, verdict
 from studies.spread import Spread
 
 KINDS = {"linear": "linear", "dead": "never on", "always_on": "always on"}
@@ -31,7 +31,7 @@ class Units:
 
     def find(self, results):
         finding = Finding(self.title, self.claim)
-        table, sentences, signs, drawn = [], [], [], []
+        table, sentences, judged, drawn = [], [], [], []
         for experiment in self.experiments:
             runs = {
                 "pressed": self._shares(results, experiment, self.share),
@@ -57,7 +57,7 @@ class Units:
                     for one, other in zip(*runs.values())
                 )
             )
-            signs.append(excess.sign)
+            judged.append(excess)
             pressed, free = last.values()
             sentences.append(
                 f"{experiment}: at the end {pressed['linear']} % of the units are linear, while in "
@@ -68,7 +68,8 @@ class Units:
             )
         if not drawn:
             return finding
-        finding.verdict, finding.sentences = verdict(signs), sentences
+        finding.verdict, finding.sentences = verdict(judged), sentences
+        finding.number = number(judged[0], "% of the units more")
         finding.table = pd.DataFrame(table)
         finding.figure, axes = panels(len(drawn), "epoch")
         for each, (experiment, runs) in zip(axes, drawn):

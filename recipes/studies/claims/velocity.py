@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from studies.claims.finding import COLORS, Finding, panels, verdict
-from studies.comparison import curves
+from studies.claims.finding import COLORS, Finding, number, panels, verdict
+from studies.comparison import curves, ladders
 from studies.spread import Spread
 
 
@@ -16,8 +16,9 @@ class Velocity:
     Args:
         experiments: Dict from the experiment whose variants are linearized from different epochs
             to that whose runs watch the kernel.
-        share: Of the path length, at which the cost is taken: the score at the longest path length
-            of a curve, less that at this one.
+        share: Of the path length, at which the cost is taken where there are no targets: the score
+            at the longest path length of a curve, less that at this one. With targets, it is the
+            score without pressure less the mean of those at all targets.
     """
 
     experiments: dict[str, str]
@@ -31,10 +32,10 @@ class Velocity:
 
     def find(self, results):
         finding = Finding(self.title, self.claim)
-        table, signs, drawn = [], [], []
+        table, judged, drawn = [], {}, []
         sentences = []
         for starts, kernel in self.experiments.items():
-            costs = self._costs(results, starts)
+            costs = self._costs(results, starts, kernel)
             velocities = _velocities(results, kernel)
             # The velocity of an epoch stands with its end: that before the first is not known.
             seeds = sorted(costs.keys() & velocities.keys())
@@ -48,7 +49,8 @@ class Velocity:
                 continue
             drawn.append((starts, costs, velocities))
             correlation = Spread(tuple(found))
-            signs.append(correlation.sign)
+            judged[starts] = correlation
+            before = len(table)
             for start in sorted({start for each in costs.values() for start in each}):
                 cost = Spread(tuple(each[start] for each in costs.values() if start in each))
                 speed = [v[start] for v in velocities.values() if start in v.index]
@@ -61,16 +63,19 @@ class Velocity:
                         "seeds": len(cost.values),
                     }
                 )
-            first, last = (row["cost in points"] for row in (table[0], table[-1]))
+            first, last = (row["cost in points"] for row in (table[before], table[-1]))
             sentences.append(
-                f"{starts}: down to {self.share:.0%} of the path length, linearizing costs {first} "
+                f"{starts}: linearizing costs {first} "
                 f"points from the first start on and {last} from the last. The rank correlation of "
                 f"cost and kernel velocity over the starts is {correlation}, 95 % interval "
                 f"{correlation.interval[0]:.2f} to {correlation.interval[1]:.2f}."
             )
         if not drawn:
             return finding
-        finding.verdict, finding.sentences = verdict(signs), sentences
+        every = list(judged.values())
+        finding.verdict = verdict(every, points=0)
+        finding.number = number(every[0], "(Spearman's rank correlation)")
+        finding.sentences = sentences
         finding.table = pd.DataFrame(table)
         finding.figure, axes = panels(len(drawn), "epochs before linearization")
         for each, (starts, costs, velocities) in zip(axes, drawn):
@@ -87,11 +92,21 @@ class Velocity:
                     other.plot(speed.index, speed, ":", color=COLORS[1], alpha=0.7)
         return finding
 
-    def _costs(self, results, experiment):
+    def _costs(self, results, experiment, kernel):
         """For each seed the cost of each start."""
-        rows = results.rows(experiment)
+        rows, free = results.rows(experiment), results.rows(kernel)
         costs: dict[int, dict[int, float]] = {}
+        if "epochs" in rows and not free.empty:
+            # Those that go on for longer are another comparison.
+            rows = rows[rows["epochs"] == free["epochs"].iloc[0]]
+        scores = free.groupby("seed")["score"].mean()
         for start, mine in rows.groupby("start_epoch"):
+            found = ladders(mine)
+            for seed in found.keys() & scores.keys():
+                reached = np.mean([score for _, score in found[seed].values()])
+                costs.setdefault(seed, {})[int(start)] = float(scores[seed] - reached)
+            if found:
+                continue
             length = self.share * mine["path_length_before"].max()
             for seed, (x, y) in curves(mine).items():
                 if x[0] <= length <= x[-1]:
