@@ -102,13 +102,17 @@ class Cell:
         return read_json(dict[str, JsonValue], file, remedy)
 
     def history(self, study: Path) -> list[dict[str, float]]:
-        """The logs of each epoch; none for recipes that train more than one network."""
+        """The logs of each epoch; none for recipes that train more than one network.
+
+        What was not logged, as epochs were not evaluated, is left out.
+        """
         file = self.directory(study) / "history.csv"
         if not file.exists():
             return []
         with open(file, encoding="utf-8") as lines:
             return [
-                {key: float(value) for key, value in row.items()} for row in csv.DictReader(lines)
+                {key: float(value) for key, value in row.items() if value}
+                for row in csv.DictReader(lines)
             ]
 
     # ---- What it does.

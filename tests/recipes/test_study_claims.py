@@ -201,8 +201,11 @@ def test_starts_and_reasons():
         starts=["from 1/8"],
         reasons={"one cosine": "the learning rate falls once"},
     )
-    # Reasons do not count.
+    # Reasons do not count, and neither does what is the same once more.
     assert finding.verdict == CONFIRMED
+    again = [row | {"experiment": "again"} for row in table if row["experiment"] == "a"]
+    twice = found("late_against_early", [*table, *again], experiments=["a", "again"])
+    assert set(twice.table["experiment"]) == {"a"}
     assert set(finding.table[""]) == {"late - early", "from 1/8 - early"}
     assert (
         "Tested as a reason: the learning rate falls once. There one cosine: at the same"

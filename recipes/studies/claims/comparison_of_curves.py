@@ -64,13 +64,18 @@ class ComparisonOfCurves:
 
     def differences(self, results):
         """A list with a `Difference` for each experiment and each pair of which there are runs."""
-        found = []
+        found, compared = [], []
         for experiment in dict.fromkeys([*self.experiments, *self.reasons]):
             kinds = self.kinds(results, experiment)
             for name, other in self.pairs():
                 first, second = kinds.get(name), kinds.get(other)
                 if first is None or second is None:
                     continue
+                # Experiments may have cells in common: what is compared twice counts once.
+                cells = {(name, other, cell) for cell in (*first["cell"], *second["cell"])}
+                if any(cells <= earlier for earlier in compared):
+                    continue
+                compared.append(cells)
                 gap, at = gaps_at_targets(ladders(first), ladders(second))
                 where = f"mean of {len(at)}" if len(at) > 1 else "".join(f"{x:g}" for x in at)
                 if gap is None:
