@@ -11,8 +11,9 @@ import statistics
 import tempfile
 import time
 
-import common
 import keras
+import measuring
+import networks
 from sklearn.datasets import load_digits
 
 import keras_nladv
@@ -45,10 +46,10 @@ class Epochs(keras.callbacks.Callback):
 digits = load_digits()
 images = digits.images[..., None].astype("float32")
 keras.utils.set_random_seed(0)
-print(common.setting())
+print(measuring.setting())
 with tempfile.TemporaryDirectory() as directory:
     for name, arguments in {"logs only": (), "with log_dir": (directory,)}.items():
-        model = common.resnet(input_shape=(8, 8, 1))
+        model = networks.resnet(20, keras_nladv.SparsePReLU, (8, 8, 1))
         model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         epochs, callback = Epochs(), Timed(*arguments)
         model.fit(

@@ -21,8 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-import common
 import keras
+import measuring
 import networks
 import numpy as np
 import tyro
@@ -175,7 +175,7 @@ def main(options):
     # Another process may have added to it.
     rows = read_rows(options.rows)
     if rows:
-        print(f"\n{common.setting()}\n\n{table(list(rows.values()))}")
+        print(f"\n{measuring.setting()}\n\n{table(list(rows.values()))}")
 
 
 if __name__ == "__main__":

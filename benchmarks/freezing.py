@@ -18,8 +18,8 @@ the test set. Runs whose loss is no number are left out, and counted.
 import itertools
 import time
 
-import common
 import keras
+import measuring
 import numpy as np
 from keras import layers, ops
 from sklearn.datasets import load_digits
@@ -151,7 +151,7 @@ for network, optimizer, threshold, rule in itertools.product(
     print(".", end="", flush=True)
 
 print(
-    f"\n{common.setting()}; seeds {SEEDS}; {FREE_EPOCHS} + {PRESSED_EPOCHS} epochs of "
+    f"\n{measuring.setting()}; seeds {SEEDS}; {FREE_EPOCHS} + {PRESSED_EPOCHS} epochs of "
     f"{len(x_train)} images, batches of {BATCH_SIZE}; {time.perf_counter() - began:.0f} s\n"
 )
 print(

@@ -15,8 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
-import common
 import keras
+import measuring
+import networks
 import numpy as np
 from keras import layers
 
@@ -24,28 +25,25 @@ from keras_nladv import tangent
 
 INPUTS = 64
 
-python, rounds = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 15
-methods = sys.argv[3:] or ["STRUCTURED_DERIVATIVES", "JACOBIAN_CONTRACTION", "NTK_VECTOR_PRODUCTS"]
+
+def dense():
+    """An MLP with 300 and 100 units."""
+    units = [layers.Dense(each, "relu") for each in (300, 100)]
+    return keras.Sequential([keras.Input((784,)), *units, layers.Dense(10)])
 
 
-def dense(*units):
-    return [*(layers.Dense(each, "relu") for each in units), layers.Dense(10)]
+def halves(model, inputs):
+    """Two batches of random inputs."""
+    shape = (2, inputs, *model.input_shape[1:])
+    return np.random.default_rng(0).normal(size=shape).astype("float32")
 
 
-NETWORKS = {
-    "LeNet-5-Caffe": keras.Sequential(
-        [
-            keras.Input((28, 28, 1)),
-            layers.Conv2D(20, 5, activation="relu"),
-            layers.MaxPooling2D(),
-            layers.Conv2D(50, 5, activation="relu"),
-            layers.MaxPooling2D(),
-            layers.Flatten(),
-            *dense(500),
-        ]
-    ),
-    "MLP 300-100": keras.Sequential([keras.Input((784,)), *dense(300, 100)]),
-}
+def rows(title, build, inputs, rounds):
+    """Times our kernel of a network alone; see `measuring.by_turns`."""
+    model = build()
+    x1, x2 = halves(model, inputs)
+    kernel = {f"{inputs} with {inputs} inputs": lambda: tangent.empirical_ntk(model, x1, x2)}
+    return measuring.by_turns(title, kernel, rounds)
 
 
 def timed(function, *arguments):
@@ -54,43 +52,52 @@ def timed(function, *arguments):
     return time.perf_counter() - began, result
 
 
-with tempfile.TemporaryDirectory() as directory:
-    command = [python, str(Path(__file__).with_name("kernel_by_neural_tangents.py")), directory]
-    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+if __name__ == "__main__":
+    python, rounds = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 15
+    methods = sys.argv[3:] or [
+        "STRUCTURED_DERIVATIVES",
+        "JACOBIAN_CONTRACTION",
+        "NTK_VECTOR_PRODUCTS",
+    ]
+    with tempfile.TemporaryDirectory() as directory:
+        command = [python, str(Path(__file__).with_name("kernel_by_neural_tangents.py")), directory]
+        other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def asked(name, method):
-        """Seconds of the other process."""
-        print(f"{name}/{method}", file=other.stdin, flush=True)
-        return float(other.stdout.readline())
+        def asked(name, method):
+            """Seconds of the other process."""
+            print(f"{name}/{method}", file=other.stdin, flush=True)
+            return float(other.stdout.readline())
 
-    print(f"{common.setting()}; {other.stdout.readline().strip()}; {rounds} rounds")
-    for name, model in NETWORKS.items():
-        rng = np.random.default_rng(0)
-        model.set_weights([rng.normal(0, 0.1, each.shape) for each in model.weights])
-        x1, x2 = rng.normal(size=(2, INPUTS, *model.input_shape[1:])).astype("float32")
-        np.savez(f"{directory}/{name}.npz", x1, x2, *model.get_weights())
-        first, kernel = timed(tangent.empirical_ntk, model, x1, x2)
-        print(f"\n{name}: first call {first:.2f} s")
+        print(f"{measuring.setting()}; {other.stdout.readline().strip()}; {rounds} rounds")
+        for name, build in {"LeNet-5-Caffe": networks.lenet, "MLP 300-100": dense}.items():
+            rng = np.random.default_rng(0)
+            model = build()
+            model.set_weights([rng.normal(0, 0.1, each.shape) for each in model.weights])
+            x1, x2 = halves(model, INPUTS)
+            np.savez(f"{directory}/{name}.npz", x1, x2, *model.get_weights())
+            first, kernel = timed(tangent.empirical_ntk, model, x1, x2)
+            print(f"\n{name}: first call {first:.2f} s")
 
-        theirs = {}
-        for method in methods:
-            first = asked(name, method)
-            expected = np.load(f"{directory}/kernel.npy")
-            error = np.abs(kernel - expected).max() / np.abs(expected).max()
-            theirs[method] = asked(name, method)
-            print(
-                f"  {method}: {theirs[method]:.3f} s, first {first:.2f} s, differs by {error:.0e}"
-            )
-            assert error < 1e-5
-        best = min(theirs, key=theirs.get)
+            theirs = {}
+            for method in methods:
+                first = asked(name, method)
+                expected = np.load(f"{directory}/kernel.npy")
+                error = np.abs(kernel - expected).max() / np.abs(expected).max()
+                theirs[method] = asked(name, method)
+                print(
+                    f"  {method}: {theirs[method]:.3f} s, first {first:.2f} s, "
+                    f"differs by {error:.0e}"
+                )
+                assert error < 1e-5
+            best = min(theirs, key=theirs.get)
 
-        pairs = [
-            (timed(tangent.empirical_ntk, model, x1, x2)[0], asked(name, best))
-            for _ in range(rounds)
-        ]
-        ours, theirs = np.median(pairs, axis=0)
-        low, ratio, high = np.percentile([a / b for a, b in pairs], [25, 50, 75])
-        print(f"  ours {1e3 * ours:.1f} ms, {best} {1e3 * theirs:.1f} ms")
-        print(f"  ratio {ratio:.3f} ({low:.3f}-{high:.3f})")
-    other.stdin.close()
-    other.wait()
+            pairs = [
+                (timed(tangent.empirical_ntk, model, x1, x2)[0], asked(name, best))
+                for _ in range(rounds)
+            ]
+            ours, theirs = np.median(pairs, axis=0)
+            low, ratio, high = np.percentile([a / b for a, b in pairs], [25, 50, 75])
+            print(f"  ours {1e3 * ours:.1f} ms, {best} {1e3 * theirs:.1f} ms")
+            print(f"  ratio {ratio:.3f} ({low:.3f}-{high:.3f})")
+        other.stdin.close()
+        other.wait()

@@ -9,16 +9,14 @@ a linearized one does not.
 
 import sys
 
-import common
+import figures
 import keras
+import measuring
+import networks
 import numpy as np
 from keras import layers
 
-from keras_nladv.engines.timing import rounds_by_turns
 from keras_nladv.tangent import IterativeLinearization, LinearizedModel
-
-batch_size = int(sys.argv[1]) if len(sys.argv) > 1 else 64
-rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 30
 
 
 def convnet():
@@ -33,7 +31,6 @@ def convnet():
     return model
 
 
-NETWORKS = {"CNN": convnet, "ResNet-20": lambda: common.resnet(layers.ReLU)}
 STEPS = {
     "ordinary": lambda model: model,
     "linearized": LinearizedModel,
@@ -41,24 +38,38 @@ STEPS = {
     "Jacobian only": lambda model: IterativeLinearization(model, period=10, jacobian_only=True),
 }
 
-rng = np.random.default_rng(0)
-images = rng.normal(size=(batch_size, 32, 32, 3)).astype("float32")
-labels = rng.integers(10, size=batch_size)
-print(f"{common.setting()}; batches of {batch_size}, {rounds} rounds")
-for network, build in NETWORKS.items():
+
+def rows(title, build, batch_size, rounds, names=tuple(STEPS)):
+    """Times steps of a network; see `measuring.by_turns`.
+
+    Args:
+        title: What it is called.
+        build: Function of no arguments that makes it.
+        batch_size: Integer.
+        rounds: Integer.
+        names: Those of the steps, the ordinary one first.
+    """
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(batch_size, 32, 32, 3)).astype("float32")
+    labels = rng.integers(10, size=batch_size)
     models = {}
-    for name, wrap in STEPS.items():
+    for name in names:
         keras.utils.set_random_seed(0)
-        model = models[name] = wrap(build())
+        model = models[name] = STEPS[name](build())
         model.compile(
             keras.optimizers.SGD(0.01, momentum=0.9),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         )
-        for _ in range(3):
-            model.train_on_batch(images, labels)
-    steps = [lambda model=model: model.train_on_batch(images, labels) for model in models.values()]
-    seconds = rounds_by_turns(steps, rounds)
-    print(f"{network:14}  median ms  to ordinary (middle half)")
-    for name, mine in zip(models, seconds.T):
-        low, median, high = np.percentile(mine / seconds[:, 0], [25, 50, 75])
-        print(f"  {name:12}  {1e3 * np.median(mine):9.1f}  {median:5.2f} ({low:.2f}-{high:.2f})")
+    steps = {
+        name: lambda model=model: model.train_on_batch(images, labels)
+        for name, model in models.items()
+    }
+    return measuring.by_turns(f"{title}, batches of {batch_size}", steps, rounds)
+
+
+if __name__ == "__main__":
+    batch_size = int(sys.argv[1]) if len(sys.argv) > 1 else 64
+    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 30
+    print(f"{measuring.setting()}; {rounds} rounds")
+    for title, build in {"CNN": convnet, "ResNet-20": networks.resnet}.items():
+        figures.show(rows(title, build, batch_size, rounds))

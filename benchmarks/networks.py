@@ -1,6 +1,5 @@
-"""The networks that the benchmarks of `collapse` are about, and units of theirs made linear."""
+"""The networks that the benchmarks are about, and units of theirs made linear."""
 
-import common
 import keras
 from keras import layers
 
@@ -66,8 +65,41 @@ def application(name):
     return getattr(keras.applications, name)(weights=None, input_shape=(96, 96, 3), classes=10)
 
 
-def resnet(depth):
-    return common.resnet(layers.ReLU, depth=depth)
+def lenet():
+    """LeNet-5-Caffe: 20 and 50 filters, 500 units, for images of 28 x 28."""
+    model = keras.Sequential([keras.Input((28, 28, 1))])
+    for filters in (20, 50):
+        model.add(layers.Conv2D(filters, 5, activation="relu"))
+        model.add(layers.MaxPooling2D())
+    model.add(layers.Flatten())
+    model.add(layers.Dense(500, activation="relu"))
+    model.add(layers.Dense(10))
+    return model
+
+
+def resnet(depth=20, activation=layers.ReLU, input_shape=(32, 32, 3)):
+    """The ResNet for CIFAR of He et al. 2015, with 1x1 projections, returning logits.
+
+    Args:
+        depth: Integer, 6n + 2.
+        activation: Function of no arguments that makes an activation layer.
+        input_shape: Height, width and channels of an image.
+    """
+
+    def convolved(x, filters, size, strides=1):
+        x = layers.Conv2D(filters, size, strides, padding="same", use_bias=False)(x)
+        return layers.BatchNormalization()(x)
+
+    inputs = keras.Input(input_shape)
+    x = activation()(convolved(inputs, 16, 3))
+    for filters in (16, 32, 64):
+        for block in range((depth - 2) // 6):
+            strides = 2 if filters > 16 and block == 0 else 1
+            y = activation()(convolved(x, filters, 3, strides))
+            y = convolved(y, filters, 3)
+            x = convolved(x, filters, 1, 2) if strides == 2 else x
+            x = activation()(layers.add([x, y]))
+    return keras.Model(inputs, layers.Dense(10)(layers.GlobalAveragePooling2D()(x)))
 
 
 def linearized(model, share, rng):

@@ -9,41 +9,16 @@ the stochastic one, and compared with a step of its ordinary training.
 
 import sys
 
-import common
+import figures
 import keras
+import measuring
+import networks
 import numpy as np
-from keras import layers
 
-from keras_nladv.engines.timing import rounds_by_turns
 from keras_nladv.tangent import NeuralTangentTransfer
 
-batch_size = int(sys.argv[1]) if len(sys.argv) > 1 else 64
-rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 20
-rng = np.random.default_rng(0)
 
-
-def lenet():
-    """LeNet-5-Caffe: 20 and 50 filters, 500 units."""
-    model = keras.Sequential([keras.Input((28, 28, 1))])
-    for filters in (20, 50):
-        model.add(layers.Conv2D(filters, 5, activation="relu"))
-        model.add(layers.MaxPooling2D())
-    model.add(layers.Flatten())
-    model.add(layers.Dense(500, activation="relu"))
-    model.add(layers.Dense(10))
-    return model
-
-
-def by_turns(title, steps):
-    """Times functions by turns, and prints ratios to the first."""
-    seconds = rounds_by_turns(list(steps.values()), rounds)
-    print(f"{title:14}  median ms  to {next(iter(steps))} (middle half)")
-    for name, mine in zip(steps, seconds.T):
-        low, median, high = np.percentile(mine / seconds[:, 0], [25, 50, 75])
-        print(f"  {name:12}  {1e3 * np.median(mine):9.1f}  {median:5.3f} ({low:.3f}-{high:.3f})")
-
-
-def iteration(model, estimator, images):
+def iteration(model, estimator, images, rng):
     """An iteration of the transfer of a model."""
     transfer = NeuralTangentTransfer(model, estimator=estimator)
     batch = [images[None]]
@@ -53,25 +28,40 @@ def iteration(model, estimator, images):
     return lambda: transfer.train_on_batch(batch)
 
 
-def ordinary(model, images):
+def ordinary(model, images, rng):
     """A step of ordinary training."""
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     labels = rng.integers(10, size=len(images))
     return lambda: model.train_on_batch(images, labels)
 
 
-print(f"{common.setting()}; batches of {batch_size}, {rounds} rounds")
-digits = rng.normal(size=(batch_size, 28, 28, 1)).astype("float32")
-by_turns(
-    "LeNet-5-Caffe",
-    {each: iteration(lenet(), each, digits) for each in ("exact", "stochastic")}
-    | {"ordinary": ordinary(lenet(), digits)},
-)
-pictures = rng.normal(size=(batch_size, 32, 32, 3)).astype("float32")
-by_turns(
-    "ResNet-20",
-    {
-        "ordinary": ordinary(common.resnet(layers.ReLU), pictures),
-        "stochastic": iteration(common.resnet(layers.ReLU), "stochastic", pictures),
-    },
-)
+def rows(title, build, estimators, batch_size, rounds):
+    """Times iterations of a network and ordinary steps; see `measuring.by_turns`.
+
+    Args:
+        title: What it is called.
+        build: Function of no arguments that makes it.
+        estimators: Names of the estimators.
+        batch_size: Integer.
+        rounds: Integer.
+    """
+    rng = np.random.default_rng(0)
+    model = build()
+    images = rng.normal(size=(batch_size, *model.input_shape[1:])).astype("float32")
+    steps = {"ordinary": ordinary(model, images, rng)}
+    steps |= {each: iteration(build(), each, images, rng) for each in estimators}
+    title = f"{title}, batches of {batch_size}"
+    return measuring.by_turns(title, steps, rounds, references=len(estimators))
+
+
+CASES = {
+    "LeNet-5-Caffe": (networks.lenet, ("exact", "stochastic")),
+    "ResNet-20": (networks.resnet, ("stochastic",)),
+}
+
+if __name__ == "__main__":
+    batch_size = int(sys.argv[1]) if len(sys.argv) > 1 else 64
+    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 20
+    print(f"{measuring.setting()}; {rounds} rounds")
+    for title, case in CASES.items():
+        figures.show(rows(title, *case, batch_size, rounds))

@@ -10,8 +10,9 @@ first in the list. Seconds of wall time, each first call on a model of its own.
 import statistics
 import time
 
-import common
 import keras
+import measuring
+import networks
 
 import keras_nladv
 
@@ -42,9 +43,9 @@ def application(name):
     return getattr(keras.applications, name)(weights=None)
 
 
-print(common.setting())
+print(measuring.setting())
 print(f"{'model':16} {'first':>9} {'unnormalized':>13} {'later':>9}")
-builders = {"ResNet-20": common.resnet20} | {
+builders = {"ResNet-20": lambda: networks.resnet(20, keras_nladv.SparsePReLU)} | {
     name: lambda name=name: application(name) for name in APPLICATIONS
 }
 for name, build in builders.items():

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-import common
+import measuring
 import numpy as np
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -31,15 +31,12 @@ def per_second(batches, number):
     return f"{statistics.median(rates):9,.0f} a second ({min(rates):,.0f} to {max(rates):,.0f})"
 
 
-setting = common.setting()
-# Recipes have a package of the same name.
 sys.path.insert(0, str(RECIPES))
-del sys.modules["common"]
 
 from common.batches import Batches
 from common.sentence_batches import SentenceBatches
 
-print(setting)
+print(measuring.setting())
 rng = np.random.default_rng(0)
 images = rng.integers(0, 256, (20_000, 32, 32, 3)).astype("uint8")
 batches = Batches(images, rng.integers(0, 10, len(images)), 128, seed=0, shift=True, mirror=True)

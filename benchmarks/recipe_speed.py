@@ -15,8 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-import common
 import keras
+import measuring
 import numpy as np
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -29,10 +29,7 @@ parser.add_argument("--turns", type=int, default=3)
 parser.add_argument("--precision", default="float32")
 parser.add_argument("--jit-compile", default="auto", choices=["auto", "True", "False"])
 arguments = parser.parse_args()
-setting = common.setting()
-# Recipes have a package of the same name.
 sys.path.insert(0, str(RECIPES))
-del sys.modules["common"]
 
 from common.batches import Batches
 from common.config import RunConfig
@@ -101,7 +98,7 @@ for turn in range(arguments.turns + 1):
         if turn:
             taken[name].append(time.process_time() - start)
             walls[name].append(time.perf_counter() - wall)
-print(f"{setting}\n{size} x {size}, {arguments.precision}, an epoch of {steps} steps")
+print(f"{measuring.setting()}\n{size} x {size}, {arguments.precision}, an epoch of {steps} steps")
 whole = statistics.median(taken["and a checkpoint"])
 for name in parts:
     seconds, wall = statistics.median(taken[name]), statistics.median(walls[name])

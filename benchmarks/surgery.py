@@ -16,8 +16,8 @@ import sys
 import time
 from collections import ChainMap
 
-import common
 import keras
+import measuring
 import networks
 import numpy as np
 
@@ -64,7 +64,7 @@ def speedup(model, other):
     return [timings.rows[1][f"times_as_fast{end}"] for end in ("", "_low", "_high")]
 
 
-print(f"{common.setting()}; batches of {batch_size}")
+print(f"{measuring.setting()}; batches of {batch_size}")
 if part == "borders":
     for rank, size, *widths in ((2, 96, 3, 64, 64), (2, 32, 64, 64, 64), (1, 256, 64, 64, 64)):
         pair, one = padded(rank, size, 3, *widths), padded(rank, size, 5, widths[0], widths[-1])

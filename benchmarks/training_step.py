@@ -12,12 +12,13 @@ import resource
 import subprocess
 import sys
 
-import common
+import figures
 import keras
+import measuring
+import networks
 import numpy as np
 
 from keras_nladv import NonlinearitySparsity, SparsePReLU
-from keras_nladv.engines.timing import rounds_by_turns
 
 ROUNDS, STEPS_FOR_MEMORY = 40, 3
 ACTIVATIONS = {
@@ -27,47 +28,37 @@ ACTIVATIONS = {
     "SparsePReLU, pressed": lambda: SparsePReLU(alpha_regularizer=NonlinearitySparsity(1e-3)),
 }
 
-batch_size = int(sys.argv[1]) if len(sys.argv) > 1 else 64
-rng = np.random.default_rng(0)
-images = rng.normal(size=(batch_size, 32, 32, 3)).astype("float32")
-labels = rng.integers(10, size=batch_size)
 
-
-def build(name):
-    model = common.resnet(ACTIVATIONS[name])
+def step(name, batch_size, depth=20):
+    """A training step of the ResNet with one of the activations, as a function."""
+    model = networks.resnet(depth, ACTIVATIONS[name])
     model.compile(
         keras.optimizers.SGD(0.01, momentum=0.9),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
-    return model
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(batch_size, 32, 32, 3)).astype("float32")
+    labels = rng.integers(10, size=batch_size)
+    return lambda: model.train_on_batch(images, labels)
 
 
-if len(sys.argv) > 2:
-    model = build(sys.argv[2])
-    for _ in range(STEPS_FOR_MEMORY):
-        model.train_on_batch(images, labels)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-    sys.exit()
+def rows(batch_size, rounds=ROUNDS, depth=20):
+    """Times all of them; see `measuring.by_turns`."""
+    steps = {name: step(name, batch_size, depth) for name in ACTIVATIONS}
+    return measuring.by_turns(f"ResNet-{depth}, batches of {batch_size}", steps, rounds, 2)
 
-print(f"{common.setting()}; batches of {batch_size}, {ROUNDS} rounds")
-memory = {}
-for name in ACTIVATIONS:
-    command = [sys.executable, __file__, str(batch_size), name]
-    memory[name] = int(subprocess.check_output(command, text=True)) / 1024  # from KiB
 
-models = {name: build(name) for name in ACTIVATIONS}
-steps = [lambda model=model: model.train_on_batch(images, labels) for model in models.values()]
-times = rounds_by_turns(steps, ROUNDS)
-
-print("                      median ms      to ReLU (middle half)     to PReLU (middle half)")
-for index, name in enumerate(ACTIVATIONS):
-    line = f"{name:20} {1e3 * np.median(times[:, index]):10.1f}"
-    for other in (0, 1):
-        low, median, high = np.percentile(times[:, index] / times[:, other], [25, 50, 75])
-        line += f"       {median:5.3f} ({low:5.3f}-{high:5.3f})"
-    print(line)
-print("                     fastest ms      to ReLU    to PReLU    peak MiB")
-fastest = 1e3 * times.min(axis=0)
-for index, name in enumerate(ACTIVATIONS):
-    relu, prelu = fastest[index] / fastest[:2]
-    print(f"{name:20} {fastest[index]:10.1f} {relu:12.3f} {prelu:11.3f} {memory[name]:11.0f}")
+if __name__ == "__main__":
+    batch_size = int(sys.argv[1]) if len(sys.argv) > 1 else 64
+    if len(sys.argv) > 2:
+        take = step(sys.argv[2], batch_size)
+        for _ in range(STEPS_FOR_MEMORY):
+            take()
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        sys.exit()
+    print(f"{measuring.setting()}; {ROUNDS} rounds")
+    memory = {}
+    for name in ACTIVATIONS:
+        command = [sys.executable, __file__, str(batch_size), name]
+        memory[name] = int(subprocess.check_output(command, text=True)) / 1024  # from KiB
+    figures.show({**row, "peak MiB": peak} for row, peak in zip(rows(batch_size), memory.values()))

@@ -6,8 +6,8 @@ from keras_nladv._copying.model_copy import ModelCopy
 from keras_nladv._copying.opened import CannotOpenError, opened
 from keras_nladv._copying.pointwise import fuses_activation, pointwise_function
 from keras_nladv._keras import private
+from keras_nladv._keras.pass_mask import PassMask
 from keras_nladv.graph.rules import find_rule
-from keras_nladv.layers.pass_mask import PassMask
 from keras_nladv.layers.sparse_prelu import SparsePReLU
 
 RECURRENT = (keras.layers.RNN, keras.layers.Bidirectional)

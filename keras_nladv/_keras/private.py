@@ -14,7 +14,7 @@ import keras
 from keras_nladv.layers.sparse_prelu import SparsePReLU
 
 # The versions of Keras that all of it was found in.
-VERSIONS = "3.12 to 3.16"
+VERSIONS = "3.10 to 3.16"
 
 # Dotted names from what they are read of. Of several, the first that a version has counts.
 PLACES = {

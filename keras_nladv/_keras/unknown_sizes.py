@@ -48,7 +48,7 @@ class UnknownSizes:
             return sizes
         return tuple(self._size(x, axis) if n is None else n for axis, n in enumerate(sizes))
 
-    def arange(self, start, stop=None, step=None, dtype=None):
+    def arange(self, start, stop=None, step=1, dtype=None):
         if not _is_symbolic((start, stop, step)):
             return self._keras["arange"](start, stop, step, dtype)
         start, stop = (0, start) if stop is None else (start, stop)

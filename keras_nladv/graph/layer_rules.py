@@ -9,6 +9,7 @@ import numpy as np
 from keras import layers, ops
 
 from keras_nladv._keras import private
+from keras_nladv._keras.pass_mask import PassMask
 from keras_nladv.graph.channel_graph import NO_CHANNEL
 from keras_nladv.graph.channels import Channels
 from keras_nladv.graph.rules import (
@@ -20,7 +21,6 @@ from keras_nladv.graph.rules import (
     passes,
     rules_for,
 )
-from keras_nladv.layers.pass_mask import PassMask
 from keras_nladv.layers.sparse_prelu import SparsePReLU
 
 

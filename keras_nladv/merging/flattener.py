@@ -3,8 +3,8 @@ import keras
 from keras_nladv._copying.opener import Opener
 from keras_nladv._copying.pointwise import fuses_activation
 from keras_nladv._keras import private
+from keras_nladv._keras.pass_mask import PassMask
 from keras_nladv.graph.rules import find_rule
-from keras_nladv.layers.pass_mask import PassMask
 from keras_nladv.layers.sparse_prelu import SparsePReLU
 
 

@@ -5,6 +5,7 @@ import keras
 import numpy as np
 
 from keras_nladv._copying.model_copy import ModelCopy
+from keras_nladv._copying.rebuilt import rebuilt
 from keras_nladv._keras import private
 from keras_nladv.layers.sparse_prelu import SparsePReLU
 from keras_nladv.merging import own
@@ -256,7 +257,7 @@ class Writer(ModelCopy):
         """Applies the function of an activation to all units."""
         function, policy = step.function, step.policy
         if isinstance(function, keras.Operation):
-            layer = type(function).from_config({**function.get_config(), "name": name})
+            layer = rebuilt(function, name)
         elif function is keras.activations.relu:
             layer = keras.layers.ReLU(name=name, dtype=policy)
         else:

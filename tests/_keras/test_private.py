@@ -37,5 +37,5 @@ def test_each_name_is_there_and_said_where_it_is_not(what, monkeypatch):
     owner = OWNERS.get(what, MODEL)
     private.read(owner, what)
     monkeypatch.setitem(private.PLACES, what, ("_gone", "_long_gone"))
-    with pytest.raises(ImportError, match=r"_gone or _long_gone.*Keras 3\.12 to 3\.16"):
+    with pytest.raises(ImportError, match=r"_gone or _long_gone.*Keras 3\.10 to 3\.16"):
         private.read(owner, what)

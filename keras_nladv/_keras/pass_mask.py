@@ -1,5 +1,7 @@
 import keras
 
+from keras_nladv._keras import private
+
 
 @keras.saving.register_keras_serializable(package="keras_nladv")
 class PassMask(keras.layers.Layer):
@@ -13,7 +15,8 @@ class PassMask(keras.layers.Layer):
         self.supports_masking = True
 
     def call(self, inputs, mask=None):
-        return inputs
+        # Before 3.12, Keras passes on the mask of `inputs` only.
+        return inputs if mask is None else private.with_mask(inputs, mask)
 
     def compute_output_shape(self, input_shape):
         return input_shape
