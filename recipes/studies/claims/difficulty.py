@@ -99,5 +99,5 @@ class Difficulty(LateAgainstEarly):
             axes.plot(lack.mean, gap.mean, "_", color=color, ms=24, mew=3, label=experiment)
         axes.set_ylabel("late - early, points")
         axes.margins(0.15)
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
         return finding

@@ -102,4 +102,6 @@ def draw_curves(axes, curves, color, label) -> None:
     high = max(low, min(x[-1] for x, _ in curves.values()))
     grid = np.linspace(low, high, 201)
     mean = np.mean([np.interp(grid, x, y) for x, y in curves.values()], axis=0)
-    axes.plot(grid, mean, color=color, linewidth=2.2, label=label)
+    # One target makes no line.
+    style = "o" if low == high else "-"
+    axes.plot(grid, mean, style, color=color, linewidth=2.2, markersize=9, label=label)
