@@ -78,7 +78,8 @@ class Options:
     output: Path = Path("runs/gpu")
     # Parts, in this order. Default: all.
     parts: list[str] = dataclasses.field(default_factory=lambda: [*PARTS])
-    # More options of the study, as its own --set: dataset=PATH.npz where nothing can be downloaded.
+    # More options of the study, as its own --set: cifar10.dataset=PATH.npz where nothing can be
+    # downloaded.
     set: list[str] = dataclasses.field(default_factory=list)
     # Everything as small as can be, to try it.
     tiny: bool = False
