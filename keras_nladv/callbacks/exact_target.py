@@ -145,10 +145,10 @@ class ExactTarget:
 
     def _above(self, nonlinear):
         """By how much the model is above the target with these units nonlinear."""
-        activations = self._graph.activations()
-        for activation, values in zip(activations, self._by_activation(nonlinear)):
+        # Slopes are not read again from the device: this is asked for many choices of units.
+        for activation, values in zip(self._activations, self._by_activation(nonlinear)):
             activation.nonlinear = values
-        return self._excess(self._graph, activations)
+        return self._excess(self._graph, self._activations)
 
     def _needed(self, nonlinear, order):
         """How many units it takes to meet the target; one more than there are if all do not."""

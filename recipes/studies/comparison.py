@@ -35,6 +35,11 @@ def ladders(rows):
     return found
 
 
+def points(rows):
+    """What was found at targets as curves, in the form that `curves` has."""
+    return {seed: np.array(sorted(mine.values())).T for seed, mine in ladders(rows).items()}
+
+
 def gaps_at_targets(first, second):
     """By how much the first scores lie above the second, at the same targets.
 

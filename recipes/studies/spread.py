@@ -33,6 +33,11 @@ class Spread:
         return self.mean - half, self.mean + half
 
     @property
+    def ends(self) -> str:
+        """The interval as text."""
+        return "{:.2f} to {:.2f}".format(*self.interval)
+
+    @property
     def p(self) -> float:
         """That of the hypothesis that the mean is 0, by Student's t; 1 for one seed."""
         if len(self.values) < 2:

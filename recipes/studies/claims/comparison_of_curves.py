@@ -13,9 +13,9 @@ from studies.claims.finding import (
     panels,
     verdict,
 )
-from studies.comparison import curves, gaps, gaps_at_targets, ladders
+from studies.comparison import curves, gaps, gaps_at_targets, ladders, points
 from studies.significance import holm
-from studies.spread import Spread
+from studies.spread import LEVEL, Spread
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,10 +108,7 @@ class ComparisonOfCurves:
             each.set_title(experiment)
             each.set_ylabel(f"test {results.score_name(experiment)}")
             for color, (name, rows) in zip(COLORS, self.kinds(results, experiment).items()):
-                found = {
-                    seed: np.array(sorted(mine.values())).T for seed, mine in ladders(rows).items()
-                }
-                if found := found or curves(rows):
+                if found := points(rows) or curves(rows):
                     draw_curves(each, found, color, name)
             each.legend(loc="lower right")
         return finding
@@ -119,24 +116,22 @@ class ComparisonOfCurves:
 
 def _sentence(difference, p=None):
     name, other, gap = difference.name, difference.other, difference.gap
-    sign = gap.sign if p is None else int(np.sign(gap.mean)) if p < 0.05 else 0
+    sign = gap.sign if p is None else int(np.sign(gap.mean)) if p < 1 - LEVEL else 0
     said = {
         1: f"{name} is above {other}",
         -1: f"{name} is below {other}",
         0: f"{name} and {other} are not told apart",
     }[sign]
-    where = difference.where
     if difference.at:
-        where = f"same targets ({', '.join(f'{target:g}' for target in difference.at)})"
+        where = f"the same targets ({', '.join(f'{target:g}' for target in difference.at)})"
     else:
-        where = f"equal path length, {where.removeprefix('curves, ')}"
-    low, high = gap.interval
-    interval = f"95 % interval {low:.2f} to {high:.2f}" if np.isfinite(low) else "one seed"
+        where = f"equal path length, {difference.where.removeprefix('curves, ')}"
+    interval = f"95 % interval {gap.ends}" if len(gap.values) > 1 else "one seed"
     corrected = "" if p is None else f", p = {p:.2g} after Holm"
     return (
-        f"{difference.experiment}: at the {where}, {said}: the difference is {gap} points, "
+        f"{difference.experiment}: at {where}, {said}: the difference is {gap} points, "
         f"{interval}{corrected}."
-    ).replace("at the equal", "at equal")
+    )
 
 
 def _table(differences):
@@ -152,7 +147,7 @@ def _table(differences):
             "": f"{each.name} - {each.other}",
             "target": where,
             "difference": str(gap),
-            "95 % interval": "{:.2f} to {:.2f}".format(*gap.interval),
+            "95 % interval": gap.ends,
             "p, Holm": f"{p:.2g}",
             "seeds": len(gap.values),
         }

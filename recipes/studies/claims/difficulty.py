@@ -85,7 +85,7 @@ class Difficulty(LateAgainstEarly):
                 "experiment": experiment,
                 "missing before": str(lack),
                 "late - early": str(gap),
-                "95 % interval": "{:.2f} to {:.2f}".format(*gap.interval),
+                "95 % interval": gap.ends,
                 "seeds": len(gap.values),
             }
             for lack, gap, experiment in found

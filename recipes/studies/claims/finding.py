@@ -56,10 +56,9 @@ def verdict(gaps: list[Spread], points: float = POINTS) -> str:
 
 def number(gap: Spread, unit: str = "points") -> str:
     """A difference with its interval, for the front of a claim."""
-    low, high = gap.interval
-    if np.isinf(low):
+    if len(gap.values) < 2:
         return f"{gap.mean:.2f} {unit}, of one seed"
-    return f"{gap.mean:.2f} {unit}, 95 % interval {low:.2f} to {high:.2f}, {len(gap.values)} seeds"
+    return f"{gap.mean:.2f} {unit}, 95 % interval {gap.ends}, {len(gap.values)} seeds"
 
 
 def missing_seeds(gaps: dict[str, Spread]) -> list[str]:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from studies.claims.finding import COLORS, Finding, draw_curves, number, panels, verdict
-from studies.comparison import NEAR, curves, ladders
+from studies.comparison import NEAR, curves, ladders, points
 from studies.significance import signs
 from studies.spread import Spread
 
@@ -35,11 +35,8 @@ class Shallow:
         table, judged, sentences, drawn = [], [], [], []
         for pressed, plain in self.experiments.items():
             runs, networks = results.rows(pressed, self.variant), results.rows(plain)
-            rungs, found = ladders(runs), curves(runs)
             # At targets that are the depths of plain networks nothing lies between.
-            found = found or {
-                seed: np.array(sorted(mine.values())).T for seed, mine in rungs.items()
-            }
+            rungs, found = ladders(runs), curves(runs) or points(runs)
             if not found or networks.empty:
                 continue
 
@@ -72,7 +69,7 @@ class Shallow:
                         "path length": f"{rows['path_length'].mean():.2f}",
                         "its score": str(Spread(tuple(rows["score"]))),
                         "pressed - plain": str(gap),
-                        "95 % interval": "{:.2f} to {:.2f}".format(*gap.interval),
+                        "95 % interval": gap.ends,
                     }
                 )
             for kind, gaps in kinds.items():

@@ -68,7 +68,7 @@ class Velocity:
                 f"{starts}: linearizing costs {first} "
                 f"points from the first start on and {last} from the last. The rank correlation of "
                 f"cost and kernel velocity over the starts is {correlation}, 95 % interval "
-                f"{correlation.interval[0]:.2f} to {correlation.interval[1]:.2f}."
+                f"{correlation.ends}."
             )
         if not drawn:
             return finding
