@@ -38,7 +38,8 @@ class Engine:
         name: Name of the engine, for errors and plans.
         packages: Dict from the backends from which a model can be converted to the packages that
             this needs, the engine's own first.
-        extra: The extra of this library that installs them, if there is one.
+        extra: The extra of this library that installs them, if there is one; or a dict from
+            backends to extras.
         suffix: How the names of its files end.
         others: How the names of files end that are written beside one.
         tolerance: The largest difference from Keras that is taken for rounding, relative to the
@@ -54,7 +55,7 @@ class Engine:
 
     name: ClassVar[str] = ""
     packages: ClassVar[dict[str, tuple[str, ...]]] = {}
-    extra: ClassVar[str] = ""
+    extra: ClassVar[str | dict[str, str]] = ""
     suffix: ClassVar[str] = ""
     others: ClassVar[tuple[str, ...]] = ()
     multiple: ClassVar[int] = 1
@@ -110,7 +111,8 @@ class Engine:
         missing = [name for name in cls.packages[backend] if not importlib.util.find_spec(name)]
         if missing:
             missing = [name.replace("_", "-") for name in missing]
-            how = f"'keras-nladv[{cls.extra}]'" if cls.extra else " ".join(missing)
+            extra = cls.extra[backend] if isinstance(cls.extra, dict) else cls.extra
+            how = f"'keras-nladv[{extra}]'" if extra else " ".join(missing)
             raise ImportError(
                 f"Engine '{cls.name}' needs {' and '.join(missing)} with the backend {backend}: "
                 f"`pip install {how}`."

@@ -21,13 +21,12 @@ class Positions(layers.Layer):
         return inputs + self.table
 
 
-def every_activation():
+def every_activation(names=ACTIVATIONS):
     """All activations of Keras side by side."""
     inputs = keras.Input((6,), name="x")
     x = layers.Dense(8)(inputs)
     outputs = [
-        keras.activations.glu(x) if name == "glu" else layers.Activation(name)(x)
-        for name in ACTIVATIONS
+        keras.activations.glu(x) if name == "glu" else layers.Activation(name)(x) for name in names
     ]
     return keras.Model(inputs, outputs)
 
