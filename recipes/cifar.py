@@ -17,7 +17,11 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import tyro
-from common.config import (
+from pydantic import Field
+
+from data.images import load
+from networks.names import Network
+from options.config import (
     Amount,
     Count,
     LinearizationConfig,
@@ -28,11 +32,8 @@ from common.config import (
     read_config,
     show_if_finished,
 )
-from common.devices import require_divisible, spread, synchronize
-from common.errors import show_errors_plainly
-from common.images import load
-from common.networks import Network
-from pydantic import Field
+from running.errors import show_errors_plainly
+from training.devices import require_divisible, spread, synchronize
 
 
 @dataclasses.dataclass
@@ -120,21 +121,21 @@ require_divisible(config.devices, config.backend, config.batch_size, len(data.x_
 begin(config, "cifar")
 
 import keras
-from common.batches import Batches
-from common.convnets import convnet
-from common.layer_units import LayerUnits
-from common.nonlinearity import Nonlinearity, table
-from common.plots import plot_training
-from common.run import LINEARIZATION, Progress, Run, versions
-from common.training import (
+
+from data.batches import Batches
+from keras_nladv import PathLengthCallback, core_image, tangent
+from networks.convnets import convnet
+from results.nonlinearity import Nonlinearity, table
+from results.plots import plot_training
+from running.run import LINEARIZATION, Progress, Run, versions
+from training.fitting import (
     compile_classifier,
     cosine,
     even_batch_size,
     linearization,
     standardization,
 )
-
-from keras_nladv import PathLengthCallback, core_image, tangent
+from training.layer_units import LayerUnits
 
 keras.utils.set_random_seed(config.seed)
 keras.config.set_dtype_policy(config.precision)

@@ -19,7 +19,10 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from common.config import (
+from pydantic import AfterValidator, Field
+
+from data.images import load
+from options.config import (
     Amount,
     Count,
     ImagesConfig,
@@ -29,9 +32,7 @@ from common.config import (
     read_config,
     show_if_finished,
 )
-from common.errors import show_errors_plainly
-from common.images import load
-from pydantic import AfterValidator, Field
+from running.errors import show_errors_plainly
 
 
 def is_period(period: str) -> str:
@@ -94,17 +95,17 @@ begin(config, "iterative-linearization")
 
 import keras
 import numpy as np
-from common.batches import Batches
-from common.first_state import FirstState
-from common.plots import plot_feature_updates
-from common.run import Run, versions
-from common.seeds import columns, over_seeds, percent
-from common.training import even_batch_size, standardization
 from keras import layers
 from tqdm import tqdm
 
+from data.batches import Batches
 from keras_nladv.events import EventLog
 from keras_nladv.tangent import IterativeLinearization
+from results.plots import plot_feature_updates
+from results.seeds import columns, over_seeds, percent
+from running.run import Run, versions
+from training.first_state import FirstState
+from training.fitting import even_batch_size, standardization
 
 keras.config.set_dtype_policy(config.precision)
 

@@ -18,7 +18,12 @@ import os
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from common.config import (
+from pydantic import Field, JsonValue
+
+from data.numbers import make_numbers, require_numbers
+from data.parallel_text import read_parallel
+from data.subwords import Subwords
+from options.config import (
     ANEW,
     Amount,
     Count,
@@ -32,12 +37,8 @@ from common.config import (
     read_config,
     show_if_finished,
 )
-from common.errors import RecipeError, show_errors_plainly
-from common.numbers import make_numbers, require_numbers
-from common.parallel_text import read_parallel
-from common.subwords import Subwords
-from common.values import read_json
-from pydantic import Field, JsonValue
+from running.errors import RecipeError, show_errors_plainly
+from running.values import read_json
 
 
 @dataclasses.dataclass
@@ -183,19 +184,19 @@ else:
 
 import keras
 import numpy as np
-from common.decoding import Decoding
-from common.nonlinearity import Nonlinearity, table
-from common.plots import plot_bleu, plot_training
-from common.run import LINEARIZATION, Progress, Run, versions
-from common.sentence_batches import SentenceBatches, padded
-from common.smoothed_cross_entropy import SmoothedCrossEntropy
-from common.training import linearization, seeded_epochs
-from common.translating import Translations
-from common.translator import translator
-from common.warmed_up import WarmedUp
 
+from data.sentence_batches import SentenceBatches, padded
 from keras_nladv import PathLengthCallback, collapse, core_image, milliseconds
 from keras_nladv.events.event_writer import EventWriter
+from networks.decoding import Decoding
+from networks.translator import translator
+from results.nonlinearity import Nonlinearity, table
+from results.plots import plot_bleu, plot_training
+from results.translating import Translations
+from running.run import LINEARIZATION, Progress, Run, versions
+from training.fitting import linearization, seeded_epochs
+from training.smoothed_cross_entropy import SmoothedCrossEntropy
+from training.warmed_up import WarmedUp
 
 # Translations are made of so many sentences at once.
 DECODED = 100
