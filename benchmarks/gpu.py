@@ -121,7 +121,7 @@ def recipe(options):
 
     sys.path.append(str(RECIPES))
     # The backend comes before Keras, as in the recipe.
-    from options.config import choose_backend
+    from options.backends import choose_backend
 
     backend = choose_backend(None)
     from data.batches import Batches

@@ -32,12 +32,13 @@ parser.add_argument("--jit-compile", default="auto", choices=["auto", "True", "F
 arguments = parser.parse_args()
 sys.path.insert(0, str(RECIPES))
 
-from data.batches import Batches
+from data.batches import Batches, even_batch_size
 from keras_nladv import LinearizationSchedule, PathLengthCallback
 from networks.convnets import convnet
-from options.config import RunConfig
-from running.run import Progress, Run
-from training.fitting import compile_classifier, even_batch_size
+from options.run_config import RunConfig
+from running.run import Run
+from training.classifier import compile_classifier
+from training.progress import Progress
 
 keras.config.set_dtype_policy(arguments.precision)
 size, steps = arguments.size, arguments.steps

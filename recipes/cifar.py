@@ -21,17 +21,9 @@ from pydantic import Field
 
 from data.images import load
 from networks.names import Network
-from options.config import (
-    Amount,
-    Count,
-    LinearizationConfig,
-    Natural,
-    Number,
-    Positive,
-    begin,
-    read_config,
-    show_if_finished,
-)
+from options.command_line import begin, read_config, show_if_finished
+from options.kinds import Amount, Count, Natural, Number, Positive
+from options.linearization_config import LinearizationConfig
 from running.errors import show_errors_plainly
 from training.devices import require_divisible, spread, synchronize
 
@@ -122,20 +114,17 @@ begin(config, "cifar")
 
 import keras
 
-from data.batches import Batches
+from data.batches import Batches, even_batch_size
+from data.images import standardization
 from keras_nladv import PathLengthCallback, core_image, tangent
 from networks.convnets import convnet
 from results.nonlinearity import Nonlinearity, table
 from results.plots import plot_training
-from running.run import LINEARIZATION, Progress, Run, versions
-from training.fitting import (
-    compile_classifier,
-    cosine,
-    even_batch_size,
-    linearization,
-    standardization,
-)
+from running.run import Run, versions
+from training.classifier import compile_classifier
 from training.layer_units import LayerUnits
+from training.progress import LINEARIZATION, Progress
+from training.schedules import cosine, linearization
 
 keras.utils.set_random_seed(config.seed)
 keras.config.set_dtype_policy(config.precision)

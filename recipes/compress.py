@@ -26,18 +26,10 @@ from pydantic import AfterValidator, Field
 
 from data.images import load
 from networks.names import Network
-from options.config import (
-    Amount,
-    Count,
-    ImagesConfig,
-    Number,
-    Text,
-    begin,
-    not_installed,
-    once,
-    read_config,
-    show_if_finished,
-)
+from options.backends import not_installed
+from options.command_line import begin, read_config, show_if_finished
+from options.images_config import ImagesConfig
+from options.kinds import Amount, Count, Number, Text, once
 from running.errors import RecipeError, plain_errors, show_errors_plainly
 
 METHODS = ("ours", "fast", "weighted", "layer", "random", "entropy", "snip", "l1")
@@ -184,7 +176,8 @@ begin(config, "compress")
 import keras
 import numpy as np
 
-from data.batches import Batches
+from data.batches import Batches, even_batch_size
+from data.images import standardization
 from keras_nladv import (
     LinearizationSchedule,
     NonlinearitySparsity,
@@ -202,10 +195,12 @@ from keras_nladv.merging import PressureWeights
 from networks.convnets import convnet
 from results.costs import macs
 from results.plots import plot_pareto
-from running.run import LINEARIZATION, Progress, Run, versions
+from running.run import Run, versions
+from training.classifier import compile_classifier
 from training.first_state import FirstState
-from training.fitting import compile_classifier, cosine, even_batch_size, standardization
 from training.linearization import linearize, random_channels, ranked_by_entropy, ranked_by_loss
+from training.progress import LINEARIZATION, Progress
+from training.schedules import cosine
 
 keras.utils.set_random_seed(config.seed)
 keras.config.set_dtype_policy(config.precision)

@@ -22,16 +22,9 @@ import tyro
 from pydantic import AfterValidator, Field
 
 from data.images import load
-from options.config import (
-    Amount,
-    Count,
-    ImagesConfig,
-    Positive,
-    begin,
-    once,
-    read_config,
-    show_if_finished,
-)
+from options.command_line import begin, read_config, show_if_finished
+from options.images_config import ImagesConfig
+from options.kinds import Amount, Count, Positive, once
 from running.errors import show_errors_plainly
 
 
@@ -98,14 +91,14 @@ import numpy as np
 from keras import layers
 from tqdm import tqdm
 
-from data.batches import Batches
+from data.batches import Batches, even_batch_size
+from data.images import standardization
 from keras_nladv.events import EventLog
 from keras_nladv.tangent import IterativeLinearization
 from results.plots import plot_feature_updates
 from results.seeds import columns, over_seeds, percent
 from running.run import Run, versions
 from training.first_state import FirstState
-from training.fitting import even_batch_size, standardization
 
 keras.config.set_dtype_policy(config.precision)
 

@@ -19,16 +19,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from data.images import load
-from options.config import (
-    Count,
-    ImagesConfig,
-    Number,
-    Positive,
-    begin,
-    once,
-    read_config,
-    show_if_finished,
-)
+from options.command_line import begin, read_config, show_if_finished
+from options.images_config import ImagesConfig
+from options.kinds import Count, Number, Positive, once
 from running.errors import plain_errors, show_errors_plainly
 
 METHODS = ("dense", "transfer", "magnitude", "random", "snip", "synflow")
@@ -112,7 +105,8 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from data.batches import Batches
+from data.batches import Batches, even_batch_size
+from data.images import standardization
 from keras_nladv import path_length, prune
 from keras_nladv.events import EventLog
 from keras_nladv.tangent import NeuralTangentTransfer, snip, synflow
@@ -120,7 +114,6 @@ from networks.dense_networks import dense_network
 from results.plots import plot_transfer
 from results.seeds import columns, over_seeds, percent
 from running.run import Run, versions
-from training.fitting import even_batch_size, standardization
 
 keras.config.set_dtype_policy(config.precision)
 

@@ -27,7 +27,8 @@ import tyro
 from pydantic import Field
 from tqdm import tqdm
 
-from options.config import Amount, Backend, Directory, Text, choose_backend, not_installed
+from options.backends import choose_backend, not_installed
+from options.kinds import Amount, Backend, Directory, Text
 from running.errors import RecipeError, show_errors_plainly
 from running.run_directory import claim
 from running.values import EXACT, parsed

@@ -23,21 +23,12 @@ from pydantic import Field, JsonValue
 from data.numbers import make_numbers, require_numbers
 from data.parallel_text import read_parallel
 from data.subwords import Subwords
-from options.config import (
-    ANEW,
-    Amount,
-    Count,
-    LinearizationConfig,
-    Natural,
-    Number,
-    Positive,
-    Text,
-    begin,
-    not_installed,
-    read_config,
-    show_if_finished,
-)
+from options.backends import not_installed
+from options.command_line import begin, read_config, show_if_finished
+from options.kinds import Amount, Count, Natural, Number, Positive, Text
+from options.linearization_config import LinearizationConfig
 from running.errors import RecipeError, show_errors_plainly
+from running.run_directory import ANEW
 from running.values import read_json
 
 
@@ -193,8 +184,9 @@ from networks.translator import translator
 from results.nonlinearity import Nonlinearity, table
 from results.plots import plot_bleu, plot_training
 from results.translating import Translations
-from running.run import LINEARIZATION, Progress, Run, versions
-from training.fitting import linearization, seeded_epochs
+from running.run import Run, versions
+from training.progress import LINEARIZATION, Progress
+from training.schedules import linearization, seeded_epochs
 from training.smoothed_cross_entropy import SmoothedCrossEntropy
 from training.warmed_up import WarmedUp
 

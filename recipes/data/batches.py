@@ -1,5 +1,7 @@
 """Batches of images for training."""
 
+import math
+
 import numpy as np
 
 from data.seeded_batches import SeededBatches
@@ -58,3 +60,14 @@ def _shifted(images, rng):
         padded.reshape(number, height + 2 * dy, -1), (height, width * channels), axis=(1, 2)
     )
     return windows[np.arange(number), rows, columns * channels].reshape(images.shape)
+
+
+def even_batch_size(number, devices=1):
+    """Batches of one size, if possible, of at most 512: JAX compiles for each size.
+
+    On several devices, whose number divides that of examples, it divides the size, too.
+    """
+    if devices == 1:
+        return math.ceil(number / math.ceil(number / 512))
+    share = number // devices
+    return devices * max(d for d in range(1, max(512 // devices, 1) + 1) if share % d == 0)

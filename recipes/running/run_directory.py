@@ -10,8 +10,15 @@ import filelock
 from running.errors import RecipeError
 
 LOCK = ".lock"
+# What to do where files of a run are damaged.
+ANEW = "Start again in a new --run-dir."
 # What this process has: the lock, and the directories that it made.
 _claimed: dict[Path, tuple[filelock.BaseFileLock, list[Path]]] = {}
+
+
+def checkpoint_file(epochs: int) -> str:
+    """The name of the file in a run directory that holds the state after so many epochs."""
+    return f"checkpoints/epoch-{epochs:04}.weights.h5"
 
 
 def claim(path: Path, option: str) -> None:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, JsonValue
 
-from options.config import RunConfig
+from options.run_config import RunConfig
 from running.errors import RecipeError
 from running.values import EXACT, parsed
 from studies.directory.cell import Cell

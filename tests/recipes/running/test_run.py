@@ -8,10 +8,12 @@ from numpy.testing import assert_array_equal
 from PIL import Image
 
 from keras_nladv import NonlinearitySparsity, SparsePReLU
-from options.config import RunConfig, checkpoint_file
+from options.run_config import RunConfig
 from results.plots import plot_training
 from running.errors import RecipeError
-from running.run import Progress, Run
+from running.run import Run
+from running.run_directory import checkpoint_file
+from training.progress import Progress
 
 X = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
 Y = X.sum(axis=1, keepdims=True)

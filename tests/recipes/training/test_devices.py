@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data.batches import even_batch_size
 from running.errors import RecipeError
 from training.devices import require_divisible
-from training.fitting import even_batch_size
 
 from ..conftest import RECIPES
 from ..recipe import BACKEND, Recipe

@@ -11,19 +11,13 @@ import keras
 import pytest
 from pydantic import AfterValidator, Field
 
-from options.config import (
-    Count,
-    LinearizationConfig,
-    Number,
-    RunConfig,
-    begin,
-    checkpoint_file,
-    choose_backend,
-    once,
-    read_config,
-)
+from options.backends import choose_backend
+from options.command_line import begin, read_config
+from options.kinds import Count, Number, once
+from options.linearization_config import LinearizationConfig
+from options.run_config import RunConfig
 from running.errors import RecipeError, plain_errors
-from running.run_directory import release
+from running.run_directory import checkpoint_file, release
 
 from ..conftest import RECIPES
 
