@@ -12,11 +12,11 @@ import tempfile
 import time
 
 import keras
-import measuring
-import networks
 from sklearn.datasets import load_digits
 
 import keras_nladv
+import measuring
+import networks
 
 EPOCHS = 12
 

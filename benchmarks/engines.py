@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Literal
 
 import keras
-import measuring
-import networks
 import numpy as np
 import tyro
 
 import keras_nladv
+import measuring
+import networks
 
 NETWORKS: dict[str, Callable[[], keras.Model]] = {
     **{

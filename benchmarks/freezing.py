@@ -19,11 +19,11 @@ import itertools
 import time
 
 import keras
-import measuring
 import numpy as np
 from keras import layers, ops
 from sklearn.datasets import load_digits
 
+import measuring
 from keras_nladv import NonlinearitySparsity, SparsePReLU
 
 SEEDS = (0, 1, 2)

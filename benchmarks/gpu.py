@@ -24,8 +24,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import figures
 import tyro
+
+import figures
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
@@ -97,6 +98,7 @@ class Options:
 
 def training_step(options, precision):
     import keras
+
     import training_step
 
     sizes = options.sizes
@@ -119,11 +121,11 @@ def recipe(options):
 
     sys.path.append(str(RECIPES))
     # The backend comes before Keras, as in the recipe.
-    from common.config import choose_backend
+    from options.backends import choose_backend
 
     backend = choose_backend(None)
-    from common.batches import Batches
-    from studies.cell import Cell
+    from data.batches import Batches
+    from studies.directory.cell import Cell
 
     begun, made, make = [], {}, Batches.__getitem__
 

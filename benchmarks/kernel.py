@@ -16,11 +16,11 @@ import time
 from pathlib import Path
 
 import keras
-import measuring
-import networks
 import numpy as np
 from keras import layers
 
+import measuring
+import networks
 from keras_nladv import tangent
 
 INPUTS = 64

@@ -9,13 +9,13 @@ a linearized one does not.
 
 import sys
 
-import figures
 import keras
-import measuring
-import networks
 import numpy as np
 from keras import layers
 
+import figures
+import measuring
+import networks
 from keras_nladv.tangent import IterativeLinearization, LinearizedModel
 
 

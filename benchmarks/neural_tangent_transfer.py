@@ -9,12 +9,12 @@ the stochastic one, and compared with a step of its ordinary training.
 
 import sys
 
-import figures
 import keras
-import measuring
-import networks
 import numpy as np
 
+import figures
+import measuring
+import networks
 from keras_nladv.tangent import NeuralTangentTransfer
 
 

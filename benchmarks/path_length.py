@@ -11,10 +11,10 @@ import statistics
 import time
 
 import keras
-import measuring
-import networks
 
 import keras_nladv
+import measuring
+import networks
 
 APPLICATIONS = ("ResNet50", "ResNet152", "DenseNet201", "EfficientNetB0", "EfficientNetV2L")
 FIRST, LATER = 3, 20

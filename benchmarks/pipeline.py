@@ -11,8 +11,9 @@ import sys
 import time
 from pathlib import Path
 
-import measuring
 import numpy as np
+
+import measuring
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 EPOCHS = 5
@@ -33,8 +34,8 @@ def per_second(batches, number):
 
 sys.path.insert(0, str(RECIPES))
 
-from common.batches import Batches
-from common.sentence_batches import SentenceBatches
+from data.batches import Batches
+from data.sentence_batches import SentenceBatches
 
 print(measuring.setting())
 rng = np.random.default_rng(0)

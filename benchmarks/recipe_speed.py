@@ -16,8 +16,9 @@ import time
 from pathlib import Path
 
 import keras
-import measuring
 import numpy as np
+
+import measuring
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 BATCH = 128
@@ -31,13 +32,13 @@ parser.add_argument("--jit-compile", default="auto", choices=["auto", "True", "F
 arguments = parser.parse_args()
 sys.path.insert(0, str(RECIPES))
 
-from common.batches import Batches
-from common.config import RunConfig
-from common.convnets import convnet
-from common.run import Progress, Run
-from common.training import compile_classifier, even_batch_size
-
+from data.batches import Batches, even_batch_size
 from keras_nladv import LinearizationSchedule, PathLengthCallback
+from networks.convnets import convnet
+from options.run_config import RunConfig
+from running.run import Run
+from training.classifier import compile_classifier
+from training.progress import Progress
 
 keras.config.set_dtype_policy(arguments.precision)
 size, steps = arguments.size, arguments.steps

@@ -17,11 +17,11 @@ import time
 from collections import ChainMap
 
 import keras
-import measuring
-import networks
 import numpy as np
 
 import keras_nladv
+import measuring
+import networks
 from keras_nladv.merging.linear_layers import CONVOLUTIONS
 
 NETWORKS = ("ResNet-20", "ResNet-56", "VGG16", "MobileNetV2", "EfficientNetB0", "ViT")

@@ -12,12 +12,12 @@ import resource
 import subprocess
 import sys
 
-import figures
 import keras
-import measuring
-import networks
 import numpy as np
 
+import figures
+import measuring
+import networks
 from keras_nladv import NonlinearitySparsity, SparsePReLU
 
 ROUNDS, STEPS_FOR_MEMORY = 40, 3

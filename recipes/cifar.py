@@ -17,22 +17,15 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import tyro
-from common.config import (
-    Amount,
-    Count,
-    LinearizationConfig,
-    Natural,
-    Number,
-    Positive,
-    begin,
-    read_config,
-    show_if_finished,
-)
-from common.devices import require_divisible, spread, synchronize
-from common.errors import show_errors_plainly
-from common.images import load
-from common.networks import Network
 from pydantic import Field
+
+from data.images import load
+from networks.names import Network
+from options.command_line import begin, read_config, show_if_finished
+from options.kinds import Amount, Count, Natural, Number, Positive
+from options.linearization_config import LinearizationConfig
+from running.errors import show_errors_plainly
+from training.devices import require_divisible, spread, synchronize
 
 
 @dataclasses.dataclass
@@ -120,21 +113,18 @@ require_divisible(config.devices, config.backend, config.batch_size, len(data.x_
 begin(config, "cifar")
 
 import keras
-from common.batches import Batches
-from common.convnets import convnet
-from common.layer_units import LayerUnits
-from common.nonlinearity import Nonlinearity, table
-from common.plots import plot_training
-from common.run import LINEARIZATION, Progress, Run, versions
-from common.training import (
-    compile_classifier,
-    cosine,
-    even_batch_size,
-    linearization,
-    standardization,
-)
 
+from data.batches import Batches, even_batch_size
+from data.images import standardization
 from keras_nladv import PathLengthCallback, core_image, tangent
+from networks.convnets import convnet
+from results.nonlinearity import Nonlinearity, table
+from results.plots import plot_training
+from running.run import Run, versions
+from training.classifier import compile_classifier
+from training.layer_units import LayerUnits
+from training.progress import LINEARIZATION, Progress
+from training.schedules import cosine, linearization
 
 keras.utils.set_random_seed(config.seed)
 keras.config.set_dtype_policy(config.precision)

@@ -22,22 +22,15 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from common.config import (
-    Amount,
-    Count,
-    ImagesConfig,
-    Number,
-    Text,
-    begin,
-    not_installed,
-    once,
-    read_config,
-    show_if_finished,
-)
-from common.errors import RecipeError, plain_errors, show_errors_plainly
-from common.images import load
-from common.networks import Network
 from pydantic import AfterValidator, Field
+
+from data.images import load
+from networks.names import Network
+from options.backends import not_installed
+from options.command_line import begin, read_config, show_if_finished
+from options.images_config import ImagesConfig
+from options.kinds import Amount, Count, Number, Text, once
+from running.errors import RecipeError, plain_errors, show_errors_plainly
 
 METHODS = ("ours", "fast", "weighted", "layer", "random", "entropy", "snip", "l1")
 # The packages that Keras exports with, and those that engines need: known before Keras is loaded.
@@ -182,15 +175,9 @@ begin(config, "compress")
 
 import keras
 import numpy as np
-from common.batches import Batches
-from common.convnets import convnet
-from common.costs import macs
-from common.first_state import FirstState
-from common.linearization import linearize, random_channels, ranked_by_entropy, ranked_by_loss
-from common.plots import plot_pareto
-from common.run import LINEARIZATION, Progress, Run, versions
-from common.training import compile_classifier, cosine, even_batch_size, standardization
 
+from data.batches import Batches, even_batch_size
+from data.images import standardization
 from keras_nladv import (
     LinearizationSchedule,
     NonlinearitySparsity,
@@ -205,6 +192,15 @@ from keras_nladv import (
 )
 from keras_nladv.engines.registry import find_engine
 from keras_nladv.merging import PressureWeights
+from networks.convnets import convnet
+from results.costs import macs
+from results.plots import plot_pareto
+from running.run import Run, versions
+from training.classifier import compile_classifier
+from training.first_state import FirstState
+from training.linearization import linearize, random_channels, ranked_by_entropy, ranked_by_loss
+from training.progress import LINEARIZATION, Progress
+from training.schedules import cosine
 
 keras.utils.set_random_seed(config.seed)
 keras.config.set_dtype_policy(config.precision)

@@ -19,19 +19,13 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from common.config import (
-    Amount,
-    Count,
-    ImagesConfig,
-    Positive,
-    begin,
-    once,
-    read_config,
-    show_if_finished,
-)
-from common.errors import show_errors_plainly
-from common.images import load
 from pydantic import AfterValidator, Field
+
+from data.images import load
+from options.command_line import begin, read_config, show_if_finished
+from options.images_config import ImagesConfig
+from options.kinds import Amount, Count, Positive, once
+from running.errors import show_errors_plainly
 
 
 def is_period(period: str) -> str:
@@ -94,17 +88,17 @@ begin(config, "iterative-linearization")
 
 import keras
 import numpy as np
-from common.batches import Batches
-from common.first_state import FirstState
-from common.plots import plot_feature_updates
-from common.run import Run, versions
-from common.seeds import columns, over_seeds, percent
-from common.training import even_batch_size, standardization
 from keras import layers
 from tqdm import tqdm
 
+from data.batches import Batches, even_batch_size
+from data.images import standardization
 from keras_nladv.events import EventLog
 from keras_nladv.tangent import IterativeLinearization
+from results.plots import plot_feature_updates
+from results.seeds import columns, over_seeds, percent
+from running.run import Run, versions
+from training.first_state import FirstState
 
 keras.config.set_dtype_policy(config.precision)
 

@@ -16,19 +16,13 @@ import time
 from pathlib import Path
 from typing import Annotated, Literal
 
-from common.config import (
-    Count,
-    ImagesConfig,
-    Number,
-    Positive,
-    begin,
-    once,
-    read_config,
-    show_if_finished,
-)
-from common.errors import plain_errors, show_errors_plainly
-from common.images import load
 from pydantic import AfterValidator, Field
+
+from data.images import load
+from options.command_line import begin, read_config, show_if_finished
+from options.images_config import ImagesConfig
+from options.kinds import Count, Number, Positive, once
+from running.errors import plain_errors, show_errors_plainly
 
 METHODS = ("dense", "transfer", "magnitude", "random", "snip", "synflow")
 Method = Literal["dense", "transfer", "magnitude", "random", "snip", "synflow"]
@@ -109,17 +103,17 @@ begin(config, "neural-tangent-transfer")
 
 import keras
 import numpy as np
-from common.batches import Batches
-from common.dense_networks import dense_network
-from common.plots import plot_transfer
-from common.run import Run, versions
-from common.seeds import columns, over_seeds, percent
-from common.training import even_batch_size, standardization
 from tqdm import tqdm
 
+from data.batches import Batches, even_batch_size
+from data.images import standardization
 from keras_nladv import path_length, prune
 from keras_nladv.events import EventLog
 from keras_nladv.tangent import NeuralTangentTransfer, snip, synflow
+from networks.dense_networks import dense_network
+from results.plots import plot_transfer
+from results.seeds import columns, over_seeds, percent
+from running.run import Run, versions
 
 keras.config.set_dtype_policy(config.precision)
 

@@ -3,11 +3,11 @@
     python recipes/study.py run quick
     python recipes/study.py report runs/study-quick
 
-A study is a TOML file, one of recipes/studies/ or your own. It says which recipes are run with
-which options: a grid of cells, or strengths that are chosen one after the other so that the curve
-over path lengths has no gap. A cell is a run of a recipe, in a run directory of its own. The same
-command goes on after what is finished, in whatever way it was stopped; a cell that fails is
-reported, and the rest goes on.
+A study is a TOML file, one of recipes/studies/definitions/ or your own. It says which recipes are
+run with which options: a grid of cells, or strengths that are chosen one after the other so that
+the curve over path lengths has no gap. A cell is a run of a recipe, in a run directory of its own.
+The same command goes on after what is finished, in whatever way it was stopped; a cell that fails
+is reported, and the rest goes on.
 
 The directory of the study holds study.json, cells/, logs/, errors/, results.csv, results.parquet,
 cells.csv, report.html, report.md, figures/, and events for the HParams tab of TensorBoard in
@@ -24,15 +24,17 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import tyro
-from common.config import Amount, Backend, Directory, Text, choose_backend, not_installed
-from common.errors import RecipeError, show_errors_plainly
-from common.run_directory import claim
-from common.values import EXACT, parsed
 from pydantic import Field
-from studies.definition import find, override, parse, read_file
-from studies.ray_address import require_cluster
-from studies.record import FILE, Record
 from tqdm import tqdm
+
+from options.backends import choose_backend, not_installed
+from options.kinds import Amount, Backend, Directory, Text
+from running.errors import RecipeError, show_errors_plainly
+from running.run_directory import claim
+from running.values import EXACT, parsed
+from studies.directory.record import FILE, Record
+from studies.engines.ray_address import require_cluster
+from studies.planning.definition import find, override, parse, read_file
 
 
 @dataclasses.dataclass
@@ -146,11 +148,11 @@ else:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str((directory / "compiled").resolve()))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
-from studies import results
-from studies.hparams import write_hparams
-from studies.pages import Pages
-from studies.reachable import require_reachable
-from studies.schedule import Clock, carry_out
+from studies.directory import results
+from studies.pages.hparams import write_hparams
+from studies.pages.pages import Pages
+from studies.planning.reachable import require_reachable
+from studies.planning.schedule import Clock, carry_out
 
 pages = Pages(study, directory)
 known = {}
@@ -172,13 +174,13 @@ if isinstance(config, Run):
         print(f"{study.name}: {most} cells at most, in {directory}")
         sys.exit()
     if config.engine == "ray":
-        from studies.ray_engine import RayEngine
+        from studies.engines.ray_engine import RayEngine
 
         engine = RayEngine(
             directory, config.ray_address, config.cpus_per_cell, config.gpus_per_cell
         )
     else:
-        from studies.local_engine import LocalEngine
+        from studies.engines.local_engine import LocalEngine
 
         engine = LocalEngine(directory)
     command = ["python", "recipes/study.py", "run", config.study]

@@ -18,26 +18,18 @@ import os
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from common.config import (
-    ANEW,
-    Amount,
-    Count,
-    LinearizationConfig,
-    Natural,
-    Number,
-    Positive,
-    Text,
-    begin,
-    not_installed,
-    read_config,
-    show_if_finished,
-)
-from common.errors import RecipeError, show_errors_plainly
-from common.numbers import make_numbers, require_numbers
-from common.parallel_text import read_parallel
-from common.subwords import Subwords
-from common.values import read_json
 from pydantic import Field, JsonValue
+
+from data.numbers import make_numbers, require_numbers
+from data.parallel_text import read_parallel
+from data.subwords import Subwords
+from options.backends import not_installed
+from options.command_line import begin, read_config, show_if_finished
+from options.kinds import Amount, Count, Natural, Number, Positive, Text
+from options.linearization_config import LinearizationConfig
+from running.errors import RecipeError, show_errors_plainly
+from running.run_directory import ANEW
+from running.values import read_json
 
 
 @dataclasses.dataclass
@@ -183,19 +175,20 @@ else:
 
 import keras
 import numpy as np
-from common.decoding import Decoding
-from common.nonlinearity import Nonlinearity, table
-from common.plots import plot_bleu, plot_training
-from common.run import LINEARIZATION, Progress, Run, versions
-from common.sentence_batches import SentenceBatches, padded
-from common.smoothed_cross_entropy import SmoothedCrossEntropy
-from common.training import linearization, seeded_epochs
-from common.translating import Translations
-from common.translator import translator
-from common.warmed_up import WarmedUp
 
+from data.sentence_batches import SentenceBatches, padded
 from keras_nladv import PathLengthCallback, collapse, core_image, milliseconds
 from keras_nladv.events.event_writer import EventWriter
+from networks.decoding import Decoding
+from networks.translator import translator
+from results.nonlinearity import Nonlinearity, table
+from results.plots import plot_bleu, plot_training
+from results.translating import Translations
+from running.run import Run, versions
+from training.progress import LINEARIZATION, Progress
+from training.schedules import linearization, seeded_epochs
+from training.smoothed_cross_entropy import SmoothedCrossEntropy
+from training.warmed_up import WarmedUp
 
 # Translations are made of so many sentences at once.
 DECODED = 100

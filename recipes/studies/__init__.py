@@ -1,1 +1,1 @@
-"""What recipes/study.py is made of, and the studies that come with it, *.toml."""
+"""What recipes/study.py is made of; the studies that come with it are in definitions/."""

@@ -12,8 +12,9 @@ import time
 import keras
 import numpy as np
 import pytest
-from common.run_directory import release
 from PIL import Image
+
+from running.run_directory import release
 
 from .conftest import RECIPES
 

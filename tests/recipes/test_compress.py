@@ -5,8 +5,6 @@ import sys
 import keras
 import numpy as np
 import pytest
-from common.costs import macs
-from common.linearization import linearize, random_channels, ranked_by_entropy, ranked_by_loss
 from keras import layers
 
 from keras_nladv import (
@@ -18,7 +16,9 @@ from keras_nladv import (
 )
 from keras_nladv.merging import PressureWeights
 from keras_nladv.merging.costs import Stopwatch
+from results.costs import macs
 from tests.cases import once_but
+from training.linearization import linearize, random_channels, ranked_by_entropy, ranked_by_loss
 
 from .recipe import Recipe, assert_is_picture
 

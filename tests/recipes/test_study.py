@@ -8,13 +8,14 @@ import shutil
 import filelock
 import pandas as pd
 import pytest
-from common.errors import RecipeError
-from studies.cell import Cell
-from studies.definition import Experiment, Study
-from studies.pages import Pages
-from studies.record import Record
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 from tensorboard.plugins.hparams import metadata
+
+from running.errors import RecipeError
+from studies.directory.cell import Cell
+from studies.directory.record import Record
+from studies.pages.pages import Pages
+from studies.planning.definition import Experiment, Study
 
 from .recipe import BACKEND, Recipe, kill
 
@@ -388,7 +389,7 @@ def test_a_cell_that_ends_without_a_result(tmp_path, monkeypatch):
 
 def test_whatever_a_recipe_raises(tmp_path, monkeypatch):
     cell = Cell("digits", "", "cifar", BACKEND, {"dataset": "digits"})
-    monkeypatch.setattr("common.images.load", lambda *args: 1 / 0)
+    monkeypatch.setattr("data.images.load", lambda *args: 1 / 0)
     cell.run(tmp_path)
     assert cell.status(tmp_path) == "failed"
     assert cell.error(tmp_path) == "ZeroDivisionError: division by zero"

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from common.values import EXACT
 from pydantic import with_config
 
+from running.values import EXACT
 from studies.claims.baselines import Baselines
 from studies.claims.core import Core
 from studies.claims.decay import Decay

@@ -13,9 +13,9 @@ from studies.claims.finding import (
     panels,
     verdict,
 )
-from studies.comparison import curves, gaps, gaps_at_targets, ladders, points
-from studies.significance import holm
-from studies.spread import LEVEL, Spread
+from studies.statistics.comparison import curves, gaps, gaps_at_targets, ladders, points
+from studies.statistics.significance import holm
+from studies.statistics.spread import LEVEL, Spread
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from studies.claims.finding import CONFIRMED, NO_RESULTS, NOT_CONFIRMED, Finding, panels
-from studies.spread import Spread
+from studies.statistics.spread import Spread
 
 # By how much depth and width may change, of what they were.
 NEAR = 0.2

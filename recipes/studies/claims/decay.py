@@ -12,8 +12,8 @@ from studies.claims.finding import (
     panels,
     verdict,
 )
-from studies.comparison import at, curves
-from studies.spread import Spread
+from studies.statistics.comparison import at, curves
+from studies.statistics.spread import Spread
 
 SHARES = (1.0, 0.75, 0.5, 0.25, 0.1, 0.05)
 # The two ends of the curve that are compared.

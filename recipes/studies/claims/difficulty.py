@@ -14,7 +14,7 @@ from studies.claims.finding import (
     panels,
 )
 from studies.claims.late_against_early import LateAgainstEarly
-from studies.spread import LEVEL, Spread
+from studies.statistics.spread import LEVEL, Spread
 
 # With fewer tasks, hardly any order of them is no accident.
 TASKS = 6

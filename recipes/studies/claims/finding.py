@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from studies.significance import POINTS, seeds_needed, signs
-from studies.spread import Spread
+from studies.statistics.significance import POINTS, seeds_needed, signs
+from studies.statistics.spread import Spread
 
 # What can be said of a claim.
 CONFIRMED = "confirmed"

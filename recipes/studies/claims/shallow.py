@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 
 from studies.claims.finding import COLORS, Finding, draw_curves, number, panels, verdict
-from studies.comparison import NEAR, curves, ladders, points
-from studies.significance import signs
-from studies.spread import Spread
+from studies.statistics.comparison import NEAR, curves, ladders, points
+from studies.statistics.significance import signs
+from studies.statistics.spread import Spread
 
 
 @dataclasses.dataclass

@@ -3,7 +3,7 @@ import dataclasses
 import pandas as pd
 
 from studies.claims.finding import COLORS, Finding, number, panels, verdict
-from studies.spread import Spread
+from studies.statistics.spread import Spread
 
 KINDS = {"linear": "linear", "dead": "never on", "always_on": "always on"}
 

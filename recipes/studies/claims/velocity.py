@@ -5,8 +5,8 @@ import pandas as pd
 from scipy import stats
 
 from studies.claims.finding import COLORS, Finding, number, panels, verdict
-from studies.comparison import curves, ladders
-from studies.spread import Spread
+from studies.statistics.comparison import curves, ladders
+from studies.statistics.spread import Spread
 
 
 @dataclasses.dataclass

@@ -1,0 +1,1 @@
+"""What networks are trained on: read, checked, and made into batches. It knows no networks."""

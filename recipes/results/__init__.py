@@ -1,0 +1,1 @@
+"""What comes out: numbers, tables and figures."""

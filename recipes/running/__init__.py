@@ -1,0 +1,1 @@
+"""How a script runs: its directory, which can be gone on with, its files, and its errors."""

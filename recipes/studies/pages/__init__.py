@@ -1,0 +1,1 @@
+"""What a study is shown by: pages, and TensorBoard's HParams."""

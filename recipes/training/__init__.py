@@ -1,0 +1,1 @@
+"""How networks are trained: optimizers, schedules, devices, and what is watched meanwhile."""

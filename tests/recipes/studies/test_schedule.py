@@ -1,0 +1,193 @@
+"""In what order cells come, when there are enough seeds, and what is known from elsewhere."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import keras_nladv
+from running.errors import RecipeError
+from studies.directory import results
+from studies.planning import schedule
+from studies.planning.definition import Experiment, Ladder, Seeds
+from studies.planning.schedule import Clock, carry_out
+from studies.statistics.significance import holm, seeds_needed
+
+pytestmark = pytest.mark.once
+
+VARIANTS = {"early": {"start_epoch": 0}, "late": {"start_epoch": 1}}
+
+
+class MadeUp:
+    """An engine whose cells have the scores of a function, of a variant and a seed."""
+
+    free = True
+
+    def __init__(self, directory, score, seconds=60.0):
+        self.directory, self.score, self.seconds, self.ran = directory, score, seconds, []
+
+    def submit(self, cell):
+        self.free, self.cell = False, cell
+
+    def next(self):
+        self.free = True
+        self.ran.append(self.cell)
+        score = self.score(self.cell.variant, self.cell.options["seed"])
+        if score is None:
+            (self.directory / "errors").mkdir(exist_ok=True)
+            self.cell.fail(self.directory, "it diverged")
+            return self.cell.id
+        summary = {
+            "accuracy_after": score / 100,
+            "path_length": 2.0,
+            "path_length_before": 8.0,
+            "seconds": self.seconds,
+            "versions": {"keras_nladv": keras_nladv.__version__, "keras": "3"},
+        }
+        self.cell.take_over(self.directory, summary)
+        return self.cell.id
+
+
+def experiment(name="a", recipe="cifar", **arguments):
+    arguments = {"variants": VARIANTS, "seeds": Seeds(2, 3, 6)} | arguments
+    return Experiment(name, recipe, ladder=Ladder("target_path_length", [4.0, 2.0]), **arguments)
+
+
+def test_holm():
+    # Of R: p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm").
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_seeds_needed():
+    # Of G*Power and R's power.t.test(type = "paired"): for an effect of 1, 0.5 and 2.
+    assert [seeds_needed(1.0), seeds_needed(2.0), seeds_needed(0.5)] == [10, 34, 5]
+    assert seeds_needed(0.0) == 2
+    assert seeds_needed(1e6, most=50) == 50
+    # And by drawing.
+    drawn = np.random.default_rng(0).normal(1.0, 0.7, (20_000, seeds_needed(0.7)))
+    assert (stats.ttest_1samp(drawn, 0.0, axis=1).pvalue < 0.05).mean() >= 0.79
+    assert (stats.ttest_1samp(drawn[:, 1:], 0.0, axis=1).pvalue < 0.05).mean() < 0.8
+
+
+def test_the_first_seed_of_all_comes_first(tmp_path):
+    one = experiment("one", seeds=None, options={"width": 0.5}, grid={"seed": [7, 3]})
+    two, last = experiment("two"), experiment("last", options={"width": 2.0}, rank=0)
+    later = experiment("later", options={"width": 3.0}, rank=1)
+    engine = MadeUp(tmp_path, lambda variant, seed: 50.0)
+    cells = list(carry_out([later, one, two, last], "jax", tmp_path, engine))
+    order = [(cell.experiment, cell.options["seed"]) for cell in cells]
+    # Gaps are the same with each seed: the fewest are enough.
+    assert list(dict.fromkeys(order)) == [
+        *(("one", 7), ("two", 0), ("last", 0), ("one", 3), ("two", 1), ("last", 1)),
+        *(("two", 2), ("last", 2), ("later", 0), ("later", 1), ("later", 2)),
+    ]
+    # What is on disk says the same, and nothing is run again.
+    again = MadeUp(tmp_path, None)
+    assert [*carry_out([later, one, two, last], "jax", tmp_path, again)] == cells
+    assert [*carry_out([later, one, two, last], "jax", tmp_path, None)] == cells
+    assert not again.ran
+
+
+@pytest.mark.parametrize(("spread", "seeds"), [(0.0, 3), (0.5, 4), (1.0, 6)])
+def test_seeds_follow_from_the_pilot(tmp_path, spread, seeds):
+    """The gap is 3 + spread * (-1 or 1): its deviation is that times the square root of 2."""
+    engine = MadeUp(
+        tmp_path,
+        lambda variant, seed: 50 + 9 * seed + (variant == "late") * (3 + spread * (-1) ** seed / 2),
+    )
+    cells = list(carry_out([experiment()], "jax", tmp_path, engine))
+    assert max(cell.options["seed"] for cell in cells) + 1 == seeds
+    assert seeds == np.clip(seeds_needed(spread * 2**0.5 / 2), 3, 6)
+
+
+def test_a_pilot_that_fails(tmp_path):
+    """Then as few seeds as may be are run, and the study goes on."""
+    engine = MadeUp(tmp_path, lambda variant, seed: None if variant == "late" else 50)
+    cells = list(carry_out([experiment()], "jax", tmp_path, engine))
+    assert {cell.options["seed"] for cell in cells} == {0, 1, 2}
+    # One that was never run says nothing of more.
+    new = tmp_path / "new"
+    assert len(list(carry_out([experiment()], "jax", new, None))) == 2 * 2 * 2
+
+
+def test_clock(tmp_path, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(schedule.time, "monotonic", lambda: now)
+    engine = MadeUp(tmp_path, lambda variant, seed: 50.0, seconds=60.0)
+    clock = Clock(tmp_path, minutes=2.5)
+    states = []
+    for cell in carry_out([experiment()], "jax", tmp_path, engine, may_begin=clock.may_begin):
+        clock.tell(cell)
+        states.append(cell.status(tmp_path))
+        if states[-1] == "finished":
+            now += 60.0
+    # After two minutes the third would take too long.
+    assert states == ["finished"] * 2 + ["not run"] * 6
+
+
+def test_known_cells(tmp_path):
+    here, there = tmp_path / "here", tmp_path / "there"
+    engine = MadeUp(there, lambda variant, seed: 50.0 + seed)
+    cells = list(carry_out([experiment()], "jax", there, engine))
+    results.write(results.table(cells, there), there)
+    known = results.known(there / "cells.csv")
+    assert known.keys() == {cell.id for cell in cells}
+    # One more seed, and another backend.
+    more = experiment(seeds=Seeds(2, 4, 6))
+    engine = MadeUp(here, lambda variant, seed: 50.0 + seed)
+    cells = list(carry_out([more], "jax", here, engine, known))
+    assert {cell.options["seed"] for cell in engine.ran} == {3}
+    frame = results.table(cells, here)
+    assert list(frame["score"]) == [50.0 + seed for seed in frame["seed"]]
+    assert set(frame["versions"]) == {f"keras_nladv {keras_nladv.__version__}, keras 3"}
+    assert set(frame["seconds"]) == {60.0}
+    engine = MadeUp(tmp_path / "torch", lambda variant, seed: 50.0)
+    list(carry_out([more], "torch", tmp_path / "torch", engine, known))
+    assert len(engine.ran) == 4 * 4
+    old = pd.read_csv(there / "cells.csv")
+    old["versions"] = "keras_nladv 0.0.1, keras 3"
+    old.to_csv(there / "old.csv")
+    assert results.known(there / "old.csv") == {}
+
+
+def test_known_cells_with_several_results(tmp_path):
+    cell = Experiment("a", "compress", options={"seed": 1}).cells("jax")[0]
+    rows = [
+        {"method": method, "budget": budget, "accuracy": 0.5, "path_length": 2.0}
+        for method, budget in (("original", None), ("ours", 0.5))
+    ]
+    versions = {"keras_nladv": keras_nladv.__version__}
+    cell.take_over(tmp_path, {"rows": rows, "seconds": 9.0, "versions": versions})
+    frame = results.table([cell], tmp_path)
+    results.write(frame, tmp_path)
+    known = results.known(tmp_path / "cells.csv")
+    cell.take_over(tmp_path / "new", known[cell.id])
+    columns = ["method", "budget", "target", "score", "seconds", "status"]
+    pd.testing.assert_frame_equal(results.table([cell], tmp_path / "new")[columns], frame[columns])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, r"cannot be read as CSV \(.*No such file"),
+        ("", "cannot be read as CSV"),
+        ("a,b\n1,2", "must be the cells.csv of a study. It lacks: cell, score, path_length, vers"),
+    ],
+)
+def test_tables_that_are_none(tmp_path, text, message):
+    file = tmp_path / "cells.csv"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(RecipeError, match=message):
+        results.known(file)
+
+
+def test_ids_are_those_of_configurations(tmp_path):
+    """So that a table that is kept stays of use."""
+    cell = experiment().cells("jax")[0]
+    same = json.loads(json.dumps(cell.options))
+    assert Experiment("b", "cifar", options=same).cells("jax")[0].id == cell.id

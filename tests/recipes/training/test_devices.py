@@ -1,0 +1,86 @@
+import csv
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.batches import even_batch_size
+from running.errors import RecipeError
+from training.devices import require_divisible
+
+from ..conftest import RECIPES
+from ..recipe import BACKEND, Recipe
+
+SHORT = "--dataset digits --train-images 200 --model plain4 --width 0.5 --epochs 3 --start-epoch 1"
+SHORT += " --strength 0.5 --batch-size 50"
+
+
+def run(arguments):
+    starter = Path(__file__).with_name("on_two_devices.py")
+    return subprocess.run(
+        [sys.executable, starter, RECIPES / "cifar.py", *shlex.split(arguments)],
+        env={**os.environ, "KERAS_BACKEND": BACKEND},
+        capture_output=True,
+        text=True,
+    )
+
+
+def read_history(path):
+    with open(path / "history.csv") as file:
+        return [[float(value or 0) for value in row.values()] for row in csv.DictReader(file)]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BACKEND == "torch", reason="The recipe refuses it there.")
+def test_two_devices_come_to_the_same_as_one(tmp_path):
+    one, two = (tmp_path / name for name in ("one", "two"))
+    for path, devices in ((one, 1), (two, 2)):
+        finished = run(f"{SHORT} --run-dir {path} --devices {devices}")
+        assert finished.returncode == 0, finished.stderr
+    expected = read_history(one)
+    np.testing.assert_allclose(read_history(two), expected, rtol=1e-3, atol=1e-5)
+    # Another number of devices goes on with it.
+    (two / "summary.json").unlink()
+    (two / "checkpoints/epoch-0003.weights.h5").unlink()
+    finished = run(f"--run-dir {two} --resume")
+    assert " 2/3 " not in finished.stdout
+    assert " 3/3 " in finished.stdout, finished.stderr
+    np.testing.assert_allclose(read_history(two), expected, rtol=1e-3, atol=1e-5)
+
+    finished = run(f"{SHORT} --batch-size 48 --run-dir {tmp_path / 'none'} --devices 3")
+    assert finished.returncode == 1
+    assert "--devices must be at most 2" in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("torch", 64, 100), "--devices needs the backend jax or tensorflow"),
+        (("jax", 63, 100), "--batch-size, that of all devices together, must be a multiple"),
+        (("jax", 64, 101), "--devices must divide 101, the number of images to test on"),
+    ],
+)
+def test_what_devices_cannot_share(arguments, message):
+    require_divisible(1, *arguments)
+    with pytest.raises(RecipeError, match=message):
+        require_divisible(2, *arguments)
+
+
+@pytest.mark.once
+def test_refused_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Recipe("cifar.py").assert_refuses("--dataset digits --devices 2", "--devices needs", tmp_path)
+
+
+@pytest.mark.once
+def test_batches_that_devices_can_share():
+    assert even_batch_size(360) == 360
+    assert [even_batch_size(10_000, devices) for devices in (1, 2, 4, 8)] == [500, 500, 500, 400]
+    assert even_batch_size(2 * 1009, 2) == 2
