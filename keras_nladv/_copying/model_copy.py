@@ -39,6 +39,7 @@ class ModelCopy:
             _, outputs = private.structures(model)
             outputs = keras.tree.map_structure(lambda tensor: values[id(tensor)], outputs)
             ends = list(map(keras.tree.flatten, (inputs, outputs)))
+            self.names.tell_apart(*ends)
             if is_outermost and not isinstance(model, keras.Sequential):
                 self.names.name_outputs(model.output_names, *ends)
         name = name or model.name

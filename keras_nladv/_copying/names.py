@@ -1,5 +1,7 @@
 from contextlib import contextmanager
 
+import keras
+
 from keras_nladv._keras import private
 
 
@@ -31,6 +33,26 @@ class Names:
         self.take(unique)
         return unique
 
+    def tell_apart(self, inputs, outputs):
+        """Gives operations another name where a layer, or another operation, has theirs.
+
+        Keras numbers the names of operations in a session, and so gives those that are new to a
+        model which was loaded from a file names that are in it already.
+
+        Args:
+            inputs: List of the inputs of a model under construction.
+            outputs: List of its outputs.
+        """
+        operations = _operations(inputs, outputs)
+        for operation in operations:
+            self.take(operation.name)
+        met = set()
+        # Layers, whose names are those of weights, come first and keep theirs.
+        for operation in sorted(operations, key=lambda x: not isinstance(x, keras.Layer)):
+            if operation.name in met:
+                operation.name = self.unique(operation.name)
+            met.add(operation.name)
+
     def name_outputs(self, names, inputs, outputs):
         """Gives outputs the names by which losses, metrics and targets of a model are given.
 
@@ -42,10 +64,7 @@ class Names:
             inputs: List of the inputs of a model under construction.
             outputs: List of its outputs.
         """
-        operations = {id(x): x for x in map(private.producer, inputs)}
-        for node in private.nodes_between(inputs, outputs):
-            operations[id(node.operation)] = node.operation
-        named = {operation.name: operation for operation in operations.values()}
+        named = {operation.name: operation for operation in _operations(inputs, outputs)}
         kept = set()
         for name, tensor in zip(names, outputs, strict=True):
             operation, other = private.producer(tensor), named.get(name)
@@ -61,3 +80,10 @@ class Names:
             del named[operation.name]
             operation.name = name
             named[name] = operation
+
+
+def _operations(inputs, outputs):
+    """All operations of a model under construction, each once."""
+    operations = [private.producer(tensor) for tensor in inputs]
+    operations += [node.operation for node in private.nodes_between(inputs, outputs)]
+    return list({id(operation): operation for operation in operations}.values())

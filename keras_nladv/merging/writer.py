@@ -90,6 +90,7 @@ class Writer(ModelCopy):
         self.write(steps, values, ends)
         _, structure = private.structures(flat)
         outputs = [values[key] for key in ends]
+        self.names.tell_apart(keras.tree.flatten(inputs), outputs)
         if not isinstance(flat, keras.Sequential):
             self.names.name_outputs(flat.output_names, keras.tree.flatten(inputs), outputs)
         outputs = keras.tree.pack_sequence_as(structure, outputs)
@@ -101,6 +102,7 @@ class Writer(ModelCopy):
         values = {entry: inputs}
         (end,) = steps[-1].outputs
         self.write(steps, values, [end])
+        self.names.tell_apart([inputs], [values[end]])
         return keras.Model(inputs, values[end])
 
     def set_weights(self):

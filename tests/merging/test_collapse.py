@@ -702,6 +702,20 @@ def test_export_to_onnx(tmp_path):
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_names_of_a_model_from_a_file(tmp_path):
+    """Operations are numbered in a session, and a model that comes into it has such names."""
+    model = linearized(inverted_residual(size=(None, None)), 0.7)
+    model.layers[-1].name = "add"
+    model.save(tmp_path / "model.keras")
+    keras.utils.clear_session()
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    with paying_everything():
+        collapsed = collapse(loaded, cost="macs")
+    assert any(not isinstance(x, keras.Layer) for x in collapsed.operations)
+    assert difference(model, collapsed, (2, 9, 9, 8)) < 1e-4
+    assert collapsed.output_names == ["add"]
+
+
 @pytest.mark.once
 def test_the_original_is_left_alone():
     model = linearized(inverted_residual(), 0.9)
