@@ -190,7 +190,7 @@ def test_a_run_that_was_stopped(finished, tmp_path):
         ("--model-file missing.keras", "--model-file: there is no file"),
         ("--export tflite", "invalid choice 'tflite'"),
         ("--engine tensorrt", "invalid choice 'tensorrt'"),
-        ("--engine litert --backend torch", "backend torch; it is with tensorflow."),
+        ("--export tf_saved_model --backend torch", "torch; it is with tensorflow or jax."),
     ],
 )
 def test_bad_arguments(arguments, message, tmp_path, monkeypatch):
