@@ -52,6 +52,8 @@ from keras_nladv import (
 from keras_nladv.engines.registry import find_engine
 from keras_nladv.merging import PressureWeights
 from networks.convnets import convnet
+from networks.given import given
+from results.compressions import budgets, note_pareto, table
 from results.costs import macs
 from results.plots import plot_pareto
 from running.run import Run
@@ -78,20 +80,7 @@ if config.model_file is None:
     )
     from_logits = True
 else:
-    with plain_errors(f"--model-file {config.model_file}"):
-        original = keras.models.load_model(config.model_file, compile=False)
-        if original.input_shape != (None, *x_test.shape[1:]):
-            raise ValueError(
-                f"the model must take images of shape {x_test.shape[1:]}, those of "
-                f"{config.dataset}. Received: inputs of shape {original.input_shape}"
-            )
-        outputs = np.asarray(original.predict(x_test[:32], verbose=0))
-        if outputs.shape[1:] != (data.classes,):
-            raise ValueError(
-                f"the model must return logits or probabilities of the {data.classes} classes of "
-                f"{config.dataset}. Received: outputs of shape {outputs.shape[1:]} for an image"
-            )
-    from_logits = not (outputs.min() >= 0 and np.allclose(outputs.sum(axis=1), 1, atol=1e-2))
+    original, from_logits = given(config.model_file, data)
 with plain_errors("--model-file" if config.model_file else "--model"):
     # Once more for each method: what is the same in all of them is how units are counted.
     sparse = sparsify(original, share_around_depthwise=True)
@@ -323,14 +312,7 @@ for row in rows[1:]:
 timings = milliseconds(models, config.engine, inputs=batch, seconds=3)
 for row, timed in zip(rows, timings.rows, strict=True):
     row |= {key: timed[key] for key in ("ms", "times_as_fast")}
-for row in rows:
-    # Nothing else is both faster and better.
-    row["pareto"] = not any(
-        other["ms"] <= row["ms"]
-        and other["accuracy"] >= row["accuracy"]
-        and (other["ms"], other["accuracy"]) != (row["ms"], row["accuracy"])
-        for other in rows
-    )
+note_pareto(rows)
 
 seconds = time.perf_counter() - start
 title = (
@@ -339,37 +321,14 @@ title = (
 )
 where = f"{len(batch)} in {config.engine}"
 kind = config.budget_kind.replace("_", " ")
-table = [
-    "method     budget  reached  accuracy  path length  nonlinear op.  parameters        MACs      "
-    "ms  times as fast"
-]
-for row in rows:
-    label = "collapsed" if row["budget"] == 1.0 else row["method"]
-    budget = "-" if row["budget"] in (None, 1.0) else f"{row['budget']:.0%}"
-    table.append(
-        f"{label:9}  {budget:>6}  {row['reached']:>7.1%}  {row['accuracy']:>8.2%}  "
-        f"{row['path_length']:>11.2f}  {row['nonlinear_operations']:>13,}  {row['parameters']:>10,}"
-        f"  {row['macs']:>10,}  {row['ms']:>6.3f}  {row['times_as_fast']:>13.2f}"
-        f"{' *' if row['pareto'] else ''}"
-    )
 report = (
-    f"{title}, {seconds:.0f} s\n\n" + "\n".join(table) + "\n\n"
+    f"{title}, {seconds:.0f} s\n\n{table(rows)}\n\n"
     f"Budgets are shares of the original's {kind}. Path lengths are those before networks are\n"
     "collapsed; all else is of the collapsed network. Milliseconds are medians of a batch of\n"
     f"{where}, all networks by turns. *: no other is both faster and better.\n\n"
     f"Everything is in {run.path}\n"
 )
-for row in rows:
-    if row["budget"] is not None and row["reached"] > row["budget"]:
-        report += (
-            f"{row['method']} did not reach {row['budget']:.0%}: more --strength or "
-            "--press-epochs may help.\n"
-        )
-    if config.budget_kind == "time" and row["budget"] not in (None, 1.0):
-        report += (
-            f"{row['method']} at {row['budget']:.0%} of the time: {row['reached']:.1%} predicted, "
-            f"{1 / row['times_as_fast']:.1%} measured.\n"
-        )
+report += budgets(rows, config.budget_kind == "time")
 summary = {
     "rows": rows,
     "dataset": config.dataset,

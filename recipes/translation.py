@@ -22,7 +22,7 @@ from data.parallel_text import read_parallel
 from data.subwords import Subwords
 from options.command_line import begin, read_config, show_if_finished
 from options.translation import Config
-from running.errors import RecipeError, show_errors_plainly
+from running.errors import show_errors_plainly
 from running.run_directory import ANEW
 from running.values import read_json
 
@@ -30,16 +30,8 @@ from running.values import read_json
 
 show_errors_plainly()
 config = read_config(Config)
-if config.translate is not None:
-    if not Path(config.run_dir, "summary.json").exists():
-        raise RecipeError(
-            f"--translate needs a finished run in --run-dir. {config.run_dir} holds none."
-        )
-    if not config.translate.strip():
-        raise RecipeError("--translate needs a sentence. Received an empty one.")
-else:
+if config.translate is None:
     show_if_finished(config)
-
 config.choose()
 numbers = config.dataset == "numbers"
 if config.translate is None:
@@ -49,30 +41,29 @@ if config.translate is None:
         text = read_parallel(config.dataset, config.source, config.target, config.sentences)
 if config.translate is None or config.check:
     begin(config, "translation")
+else:
+    from results.translating import translate
+
+    print(translate(config))
+    raise SystemExit
+
+if numbers:
+    text = make_numbers(
+        config.source, config.target, config.limit, config.sentences, seed=config.seed
+    )
 subwords_file = Path(config.run_dir, "subwords.model")
 if config.trained and not subwords_file.exists():
     subwords_file = Path(config.trained, "subwords.model")
-if config.translate is None:
-    if numbers:
-        text = make_numbers(
-            config.source, config.target, config.limit, config.sentences, seed=config.seed
-        )
-    if subwords_file.exists():
-        subwords = Subwords.load(subwords_file, config.vocabulary)
-    else:
-        wanted = config.vocabulary or (300 if numbers else 8000)
-        sentences = (sentence for pair in text.train for sentence in pair)
-        subwords = Subwords.train(sentences, wanted, exactly=config.vocabulary is not None)
-        config.vocabulary = subwords.size
-    encoded = {
-        split: list(zip(*(subwords.encode(side) for side in zip(*getattr(text, split)))))
-        for split in ("train", "val", "test")
-    }
-    if config.max_length is None:
-        longest = max(len(ids) for pairs in encoded.values() for pair in pairs for ids in pair) + 1
-        config.max_length = longest if numbers else 64
-else:
+if subwords_file.exists():
     subwords = Subwords.load(subwords_file, config.vocabulary)
+else:
+    wanted = config.vocabulary or (300 if numbers else 8000)
+    sentences = (sentence for pair in text.train for sentence in pair)
+    subwords = Subwords.train(sentences, wanted, exactly=config.vocabulary is not None)
+    config.vocabulary = subwords.size
+encoded = text.encoded(subwords)
+longest = max(len(ids) for pairs in encoded.values() for pair in pairs for ids in pair) + 1
+config.default(max_length=longest if numbers else 64)
 
 import keras
 import numpy as np
@@ -99,21 +90,9 @@ keras.utils.set_random_seed(config.seed)
 keras.config.set_dtype_policy(config.precision)
 
 
-def translated(decoding, sources, batch_size=DECODED):
-    return Translations(decoding, subwords, sources, config.max_length, batch_size)
+def translated(decoding, sources):
+    return Translations(decoding, subwords, sources, config.max_length, DECODED)
 
-
-if config.translate is not None:
-    model = keras.models.load_model(Path(config.run_dir, "model.keras"), compile=False)
-    [ids] = subwords.encode([" ".join(config.translate.split())])
-    if len(ids) > config.max_length:
-        raise RecipeError(
-            f"--translate: the sentence has {len(ids)} tokens; {config.max_length} are what the "
-            "run was trained on (--max-length)."
-        )
-    decoding = Decoding(model, config.max_length, config.beam)
-    print(translated(decoding, [ids], 1).texts[0])
-    raise SystemExit
 
 # ---- The network.
 

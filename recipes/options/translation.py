@@ -1,5 +1,6 @@
 import dataclasses
 import os
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -91,8 +92,15 @@ class Config(LinearizationConfig):
         """Chooses what the command line left open, but for what hangs on the text.
 
         Raises:
-            RecipeError: If options do not go together.
+            RecipeError: If options do not go together, or if there is no run to translate with.
         """
+        if self.translate is not None:
+            if not Path(self.run_dir, "summary.json").exists():
+                raise RecipeError(
+                    f"--translate needs a finished run in --run-dir. {self.run_dir} holds none."
+                )
+            if not self.translate.strip():
+                raise RecipeError("--translate needs a sentence. Received an empty one.")
         numbers = self.dataset == "numbers"
         self.default(dropout=0.0 if numbers else 0.1, sentences=20_000 if numbers else None)
         self.default(start_epoch=self.epochs * 3 // 5)
