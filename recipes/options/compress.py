@@ -54,12 +54,9 @@ class Config(ImagesConfig):
     # entropy: whole layers made linear, first those whose units are nearly always on or nearly
     # always off; snip: channels made linear, first those whose slopes matter least for the loss, to
     # first order; l1: channels, pressed by the power 1; or all.
-    methods: Annotated[
-        list[
-            Literal["ours", "fast", "weighted", "layer", "random", "entropy", "snip", "l1", "all"]
-        ],
-        AfterValidator(once),
-    ] = dataclasses.field(default_factory=lambda: ["ours", "random"])
+    methods: Annotated[list[Literal[*METHODS, "all"]], AfterValidator(once)] = dataclasses.field(
+        default_factory=lambda: ["ours", "random"]
+    )
     # Number of epochs that the original is trained. Default: 100; 20 for small data.
     epochs: Annotated[Count, Field(ge=1)] = None
     # Number of epochs in which the pressure grows to --strength; it stops when the budget is met.

@@ -8,7 +8,6 @@ from options.images_config import ImagesConfig
 from options.kinds import Count, Number, Positive, once
 
 METHODS = ("dense", "transfer", "magnitude", "random", "snip", "synflow")
-Method = Literal["dense", "transfer", "magnitude", "random", "snip", "synflow"]
 
 
 @dataclasses.dataclass
@@ -25,7 +24,7 @@ class Config(ImagesConfig):
         dataclasses.field(default_factory=lambda: [0.03])
     )
     # What is compared.
-    methods: Annotated[list[Method], AfterValidator(once)] = dataclasses.field(
+    methods: Annotated[list[Literal[*METHODS]], AfterValidator(once)] = dataclasses.field(
         default_factory=lambda: [*METHODS]
     )
     # Whether each kernel keeps its share, or all are pooled.
