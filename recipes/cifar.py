@@ -81,18 +81,19 @@ batches = Batches(
     shift=config.augment,
     mirror=config.augment and config.dataset in MIRRORED,
 )
+x_test = data.x_test.astype("float32")
 kernel = []
 if config.kernel_images:
-    images = data.x_test[: config.kernel_images].astype("float32")
+    images = x_test[: config.kernel_images]
     kernel = [tangent.NTKCallback(images, log_dir=run.path / "tensorboard" / "kernel")]
 model.fit(
     batches,
     epochs=config.epochs,
     initial_epoch=run.epochs,
     shuffle=False,  # The batches are shuffled.
-    validation_data=(data.x_test.astype("float32"), data.y_test),
+    validation_data=(x_test, data.y_test),
     validation_freq=config.evaluated(config.epochs),
-    validation_batch_size=even_batch_size(len(data.x_test), config.devices),
+    validation_batch_size=even_batch_size(len(x_test), config.devices),
     verbose=0,
     callbacks=[
         batches.epochs(),
@@ -100,7 +101,7 @@ model.fit(
         schedule,
         *kernel,
         PathLengthCallback(run.path / "tensorboard"),
-        LayerUnits(data.x_test[: config.watch_images].astype("float32")),
+        LayerUnits(x_test[: config.watch_images]),
         Progress(run, CLASSIFIER | LINEARIZATION),
     ],
 )
