@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 
 import keras_nladv
 import measuring
-import networks
+import subjects
 
 EPOCHS = 12
 
@@ -49,7 +49,7 @@ keras.utils.set_random_seed(0)
 print(measuring.setting())
 with tempfile.TemporaryDirectory() as directory:
     for name, arguments in {"logs only": (), "with log_dir": (directory,)}.items():
-        model = networks.resnet(20, keras_nladv.SparsePReLU, (8, 8, 1))
+        model = subjects.resnet(20, keras_nladv.SparsePReLU, (8, 8, 1))
         model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         epochs, callback = Epochs(), Timed(*arguments)
         model.fit(

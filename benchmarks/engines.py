@@ -16,6 +16,7 @@ threads when they start.
 import dataclasses
 import json
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,28 +28,32 @@ import tyro
 
 import keras_nladv
 import measuring
-import networks
+import subjects
+
+sys.path.append(str(Path(__file__).parents[1] / "recipes"))
+
+from results.costs import macs
 
 NETWORKS: dict[str, Callable[[], keras.Model]] = {
     **{
         f"inverted{channels}-{function}": (
-            lambda c=channels, f=function: networks.inverted_residual(c, 28, f)
+            lambda c=channels, f=function: subjects.inverted_residual(c, 28, f)
         )
         for channels in (24, 48, 96)
         for function in ("relu", "relu6")
     },
     **{
         f"ffn{narrow}-{wide}-{function}": (
-            lambda n=narrow, w=wide, f=function: networks.feed_forward(n, w, f)
+            lambda n=narrow, w=wide, f=function: subjects.feed_forward(n, w, f)
         )
         for narrow, wide in ((256, 1024), (512, 2048))
         for function in ("relu", "gelu")
     },
-    "vit": networks.vision_transformer,
-    "mixer": networks.mixer,
-    "resnet20": lambda: networks.resnet(20),
+    "vit": subjects.vision_transformer,
+    "mixer": subjects.mixer,
+    "resnet20": lambda: subjects.resnet(20),
     **{
-        name: (lambda name=name: networks.application(name))
+        name: (lambda name=name: subjects.application(name))
         for name in ("MobileNetV2", "MobileNetV3Small", "EfficientNetB0", "ResNet50", "VGG16")
     },
 }
@@ -101,15 +106,14 @@ def measured(build, row, seconds):
     keras.utils.clear_session()
     keras.utils.set_random_seed(0)
     model = build()
-    sparse = networks.linearized(model, row["share"] / 100, np.random.default_rng(0))
+    sparse = subjects.linearized(model, row["share"] / 100, np.random.default_rng(0))
     where = {key: row[key] for key in ("engine", "batch_size", "threads")}
     began = time.perf_counter()
     plan = keras_nladv.collapse_plan(sparse, **where, verbose=False)
     row["planning_seconds"] = time.perf_counter() - began
     collapsed = keras_nladv.collapse(sparse, plan)
     row["merged"] = sum(map(len, plan.taken))
-    before, after = map(networks.multiplications, (model, collapsed))
-    row["multiplications"] = before / after
+    row["multiplications"] = macs(model, attended=True) / macs(collapsed, attended=True)
     timings = keras_nladv.milliseconds([model, collapsed], **where, seconds=seconds)
     first, second = timings.rows
     row |= {"ms_original": first["ms"], "ms": second["ms"], "rounds": len(timings.rounds)}

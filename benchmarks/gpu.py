@@ -175,11 +175,11 @@ def recipe(options):
 
 def linearized_step(options):
     import linearized_step
-    import networks
+    import subjects
 
     sizes = options.sizes
     for title, build in {
-        f"ResNet-{sizes.depth}": lambda: networks.resnet(sizes.depth),
+        f"ResNet-{sizes.depth}": lambda: subjects.resnet(sizes.depth),
         "CNN": linearized_step.convnet,
     }.items():
         names = ("ordinary", "linearized")
@@ -188,25 +188,25 @@ def linearized_step(options):
 
 def kernel(options):
     import kernel
-    import networks
+    import subjects
 
     sizes = options.sizes
     builders = {
-        "LeNet-5-Caffe": networks.lenet,
-        f"ResNet-{sizes.depth}": lambda: networks.resnet(sizes.depth),
+        "LeNet-5-Caffe": subjects.lenet,
+        f"ResNet-{sizes.depth}": lambda: subjects.resnet(sizes.depth),
     }
     for (title, build), inputs in zip(builders.items(), sizes.kernel):
         yield from kernel.rows(title, build, inputs, sizes.rounds)
 
 
 def transfer(options):
-    import networks
     import neural_tangent_transfer
+    import subjects
 
     sizes = options.sizes
     for title, case in {
-        "LeNet-5-Caffe": (networks.lenet, ("exact", "stochastic")),
-        f"ResNet-{sizes.depth}": (lambda: networks.resnet(sizes.depth), ("stochastic",)),
+        "LeNet-5-Caffe": (subjects.lenet, ("exact", "stochastic")),
+        f"ResNet-{sizes.depth}": (lambda: subjects.resnet(sizes.depth), ("stochastic",)),
     }.items():
         # The exact kernel grows with the square of the batch.
         batch_size = min(sizes.batch_sizes[0], 64)

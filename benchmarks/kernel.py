@@ -20,7 +20,7 @@ import numpy as np
 from keras import layers
 
 import measuring
-import networks
+import subjects
 from keras_nladv import tangent
 
 INPUTS = 64
@@ -69,7 +69,7 @@ if __name__ == "__main__":
             return float(other.stdout.readline())
 
         print(f"{measuring.setting()}; {other.stdout.readline().strip()}; {rounds} rounds")
-        for name, build in {"LeNet-5-Caffe": networks.lenet, "MLP 300-100": dense}.items():
+        for name, build in {"LeNet-5-Caffe": subjects.lenet, "MLP 300-100": dense}.items():
             rng = np.random.default_rng(0)
             model = build()
             model.set_weights([rng.normal(0, 0.1, each.shape) for each in model.weights])

@@ -15,7 +15,7 @@ from keras import layers
 
 import figures
 import measuring
-import networks
+import subjects
 from keras_nladv.tangent import IterativeLinearization, LinearizedModel
 
 
@@ -71,5 +71,5 @@ if __name__ == "__main__":
     batch_size = int(sys.argv[1]) if len(sys.argv) > 1 else 64
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 30
     print(f"{measuring.setting()}; {rounds} rounds")
-    for title, build in {"CNN": convnet, "ResNet-20": networks.resnet}.items():
+    for title, build in {"CNN": convnet, "ResNet-20": subjects.resnet}.items():
         figures.show(rows(title, build, batch_size, rounds))

@@ -14,7 +14,7 @@ import numpy as np
 
 import figures
 import measuring
-import networks
+import subjects
 from keras_nladv.tangent import NeuralTangentTransfer
 
 
@@ -55,8 +55,8 @@ def rows(title, build, estimators, batch_size, rounds):
 
 
 CASES = {
-    "LeNet-5-Caffe": (networks.lenet, ("exact", "stochastic")),
-    "ResNet-20": (networks.resnet, ("stochastic",)),
+    "LeNet-5-Caffe": (subjects.lenet, ("exact", "stochastic")),
+    "ResNet-20": (subjects.resnet, ("stochastic",)),
 }
 
 if __name__ == "__main__":

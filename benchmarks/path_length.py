@@ -14,7 +14,7 @@ import keras
 
 import keras_nladv
 import measuring
-import networks
+import subjects
 
 APPLICATIONS = ("ResNet50", "ResNet152", "DenseNet201", "EfficientNetB0", "EfficientNetV2L")
 FIRST, LATER = 3, 20
@@ -45,7 +45,7 @@ def application(name):
 
 print(measuring.setting())
 print(f"{'model':16} {'first':>9} {'unnormalized':>13} {'later':>9}")
-builders = {"ResNet-20": lambda: networks.resnet(20, keras_nladv.SparsePReLU)} | {
+builders = {"ResNet-20": lambda: subjects.resnet(20, keras_nladv.SparsePReLU)} | {
     name: lambda name=name: application(name) for name in APPLICATIONS
 }
 for name, build in builders.items():

@@ -21,7 +21,7 @@ import numpy as np
 
 import keras_nladv
 import measuring
-import networks
+import subjects
 from keras_nladv.merging.linear_layers import CONVOLUTIONS
 
 NETWORKS = ("ResNet-20", "ResNet-56", "VGG16", "MobileNetV2", "EfficientNetB0", "ViT")
@@ -33,10 +33,10 @@ rng = np.random.default_rng(0)
 
 def network(name):
     if name == "ViT":
-        return networks.vision_transformer()
+        return subjects.vision_transformer()
     if name.startswith("ResNet-"):
-        return networks.resnet(int(name[7:]))
-    return networks.application(name)
+        return subjects.resnet(int(name[7:]))
+    return subjects.application(name)
 
 
 def padded(rank, size, taps, *widths):
@@ -48,10 +48,10 @@ def padded(rank, size, taps, *widths):
 
 all_cases = {
     "inverted": {
-        f"inverted residual {c}": (lambda c=c: networks.inverted_residual(c), (0.5, 0.75, 0.9, 1.0))
+        f"inverted residual {c}": (lambda c=c: subjects.inverted_residual(c), (0.5, 0.75, 0.9, 1.0))
         for c in (24, 48, 96)
     },
-    "ffn": {"feed-forward 512, 2048": (networks.feed_forward, (0.5, 0.75, 0.9, 1.0))},
+    "ffn": {"feed-forward 512, 2048": (subjects.feed_forward, (0.5, 0.75, 0.9, 1.0))},
     "networks": {
         name: (lambda name=name: network(name), (0.0, 0.5, 0.9, 1.0)) for name in NETWORKS
     },
@@ -79,7 +79,7 @@ for name, (build, shares) in cases.items():
     for share in shares:
         keras.utils.set_random_seed(0)
         model = build()
-        sparse = networks.linearized(model, share, rng)
+        sparse = subjects.linearized(model, share, rng)
         began = time.perf_counter()
         plan = keras_nladv.collapse_plan(sparse, batch_size=batch_size, verbose=False)
         seconds = time.perf_counter() - began

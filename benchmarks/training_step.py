@@ -17,7 +17,7 @@ import numpy as np
 
 import figures
 import measuring
-import networks
+import subjects
 from keras_nladv import NonlinearitySparsity, SparsePReLU
 
 ROUNDS, STEPS_FOR_MEMORY = 40, 3
@@ -31,7 +31,7 @@ ACTIVATIONS = {
 
 def step(name, batch_size, depth=20):
     """A training step of the ResNet with one of the activations, as a function."""
-    model = networks.resnet(depth, ACTIVATIONS[name])
+    model = subjects.resnet(depth, ACTIVATIONS[name])
     model.compile(
         keras.optimizers.SGD(0.01, momentum=0.9),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),

@@ -15,169 +15,28 @@ it will run: it is collapsed for that and timed there, and there is a file for t
 `--export` adds it in another format.
 """
 
-import dataclasses
-import os
 import time
 from pathlib import Path
-from typing import Annotated, Literal
-
-import tyro
-from pydantic import AfterValidator, Field
 
 from data.images import load
-from networks.names import Network
-from options.backends import not_installed
 from options.command_line import begin, read_config, show_if_finished
-from options.images_config import ImagesConfig
-from options.kinds import Amount, Count, Number, Text, once
-from running.errors import RecipeError, plain_errors, show_errors_plainly
-
-METHODS = ("ours", "fast", "weighted", "layer", "random", "entropy", "snip", "l1")
-# The packages that Keras exports with, and those that engines need: known before Keras is loaded.
-PACKAGES = {
-    "export": {
-        ("onnx", "tensorflow"): ("tf2onnx",),
-        ("onnx", "torch"): ("onnx", "onnxscript"),
-        ("onnx", "jax"): ("jax2onnx",),
-        ("tf_saved_model", "tensorflow"): (),
-        ("tf_saved_model", "jax"): ("tensorflow",),
-    },
-    "engine": {
-        **{("keras", backend): () for backend in ("tensorflow", "jax", "torch")},
-        ("onnxruntime", "tensorflow"): ("onnxruntime", "tf2onnx"),
-        ("onnxruntime", "torch"): ("onnxruntime", "onnxscript"),
-        ("litert", "tensorflow"): ("ai_edge_litert",),
-        ("openvino", "tensorflow"): ("openvino",),
-        ("openvino", "torch"): ("openvino",),
-    },
-}
-
-
-@dataclasses.dataclass
-class Config(ImagesConfig):
-    """Press a trained network to budgets of nonlinearity, and make it smaller and faster.
-
-    Small data sets are those with less than 10,000 images to train on. config.json in the run
-    directory holds every option as it was used.
-    """
-
-    # mobilenet: a small network of inverted residuals; vit: a small vision transformer; mixer: an
-    # MLP-Mixer; resnet8, resnet20, or another depth 6n + 2; plain8, ...: the same without
-    # shortcuts.
-    model: Network = "mobilenet"
-    # Factor of all numbers of channels. Default: 1; 0.25 for small data.
-    width: Number = None
-    # A classifier that is trained already, a .keras file, in place of --model.
-    model_file: Text = None
-    # Shares of what the original has, at least 0 and less than 1.
-    budgets: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], AfterValidator(once)] = (
-        dataclasses.field(default_factory=lambda: [0.5, 0.25, 0.1])
-    )
-    # What the budgets are shares of: the units that are nonlinear, the average path length, the
-    # nonlinear operations for one image, or the time in --engine, predicted from what linear units
-    # of each layer save.
-    budget_kind: Literal["nonlinear_units", "path_length", "operations", "time"] = "nonlinear_units"
-    # ours: channels, all pressed equally, by the power 0.5; fast: the same, with all of --strength
-    # from the first step; weighted: as ours, each layer pressed by how much a linear unit of it
-    # saves in --engine; layer: whole layers, pressed alike; random: channels made linear at random;
-    # entropy: whole layers made linear, first those whose units are nearly always on or nearly
-    # always off; snip: channels made linear, first those whose slopes matter least for the loss, to
-    # first order; l1: channels, pressed by the power 1; or all.
-    methods: Annotated[
-        list[
-            Literal["ours", "fast", "weighted", "layer", "random", "entropy", "snip", "l1", "all"]
-        ],
-        AfterValidator(once),
-    ] = dataclasses.field(default_factory=lambda: ["ours", "random"])
-    # Number of epochs that the original is trained. Default: 100; 20 for small data.
-    epochs: Annotated[Count, Field(ge=1)] = None
-    # Number of epochs in which the pressure grows to --strength; it stops when the budget is met.
-    # Default: 40; 8 for small data.
-    press_epochs: Annotated[Count, Field(ge=1)] = None
-    # Number of epochs after these. Default: 30; 6 for small data.
-    finetune_epochs: Count = None
-    # The highest pressure, omega. Default: 0.005; 0.05 for small data.
-    strength: Number = None
-    # Number of images in a step. Default: 128; 64 for small data.
-    batch_size: Annotated[Count, Field(ge=1)] = None
-    # The highest learning rate. It falls to 0 on a cosine, in training and again in each
-    # compression.
-    learning_rate: Amount = 0.1
-    # Where the networks will run: they are collapsed for it, timed in it with one thread, and
-    # written to its files. Batches have 32 images in Keras, on the backend, and one elsewhere.
-    engine: Literal["keras", "onnxruntime", "litert", "openvino"] = "keras"
-    # What decides of a merge, and of weights of the pressure: measured time, or the number of
-    # multiplications.
-    cost: Literal["time", "macs"] = "time"
-    # Another format for the collapsed networks.
-    export: Annotated[
-        Literal["onnx", "tf_saved_model"] | None,
-        tyro.conf.arg(metavar="{onnx,tf_saved_model}", help_behavior_hint="(default: none)"),
-    ] = None
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.methods == ["all"]:
-            self.methods = list(METHODS)
-        if self.model_file is not None:
-            self.model_file = os.path.abspath(self.model_file)
-
-    def require_packages(self):
-        for option, known in PACKAGES.items():
-            value = getattr(self, option)
-            if value is None:
-                continue
-            packages = known.get((value, self.backend))
-            if packages is None:
-                raise RecipeError(
-                    f"--{option} {value} is not possible with the backend {self.backend}; it is "
-                    f"with {' or '.join(backend for kind, backend in known if kind == value)}."
-                )
-            missing = [name.replace("_", "-") for name in not_installed(*packages)]
-            if missing:
-                raise RecipeError(
-                    f"--{option} {value} with the backend {self.backend} needs "
-                    f"{' and '.join(missing)}: `pip install {' '.join(missing)}`."
-                )
-
+from options.compress import Config
+from running.errors import plain_errors, show_errors_plainly
 
 # ---- What to do. Nothing is written before all of it is known to be right.
 
 show_errors_plainly()
 config = read_config(Config)
 show_if_finished(config)
-
-if "all" in config.methods:
-    raise RecipeError(f"--methods all stands by itself. Received: {config.methods}")
-
-data = load(config.dataset, config.check)
-if data.note:
-    raise RecipeError(f"--dataset: {data.note}")
-data = data.reduced(config.train_images, config.shrink)
-
-small = len(data.x_train) < 10_000
-if config.width is None:
-    config.width = 0.25 if small else 1.0
-if config.epochs is None:
-    config.epochs = 20 if small else 100
-if config.press_epochs is None:
-    config.press_epochs = 8 if small else 40
-if config.finetune_epochs is None:
-    config.finetune_epochs = 6 if small else 30
-if config.strength is None:
-    config.strength = 0.05 if small else 0.005
-if config.batch_size is None:
-    config.batch_size = 64 if small else 128
-data.require_batches(batch_size=config.batch_size)
-if config.model_file is not None and not os.path.isfile(config.model_file):
-    raise RecipeError(f"--model-file: there is no file {config.model_file!r}.")
+data = load(config.dataset, config.check).reduced(config.train_images, config.shrink)
+config.choose(data)
 begin(config, "compress")
 
 import keras
 import numpy as np
 
 from data.batches import Batches, even_batch_size
-from data.images import standardization
+from data.images import MIRRORED, standardization
 from keras_nladv import (
     LinearizationSchedule,
     NonlinearitySparsity,
@@ -193,13 +52,15 @@ from keras_nladv import (
 from keras_nladv.engines.registry import find_engine
 from keras_nladv.merging import PressureWeights
 from networks.convnets import convnet
+from networks.given import given
+from results.compressions import budgets, note_pareto, table
 from results.costs import macs
 from results.plots import plot_pareto
-from running.run import Run, versions
+from running.run import Run
 from training.classifier import compile_classifier
 from training.first_state import FirstState
 from training.linearization import linearize, random_channels, ranked_by_entropy, ranked_by_loss
-from training.progress import LINEARIZATION, Progress
+from training.progress import CLASSIFIER, LINEARIZATION, Progress
 from training.schedules import cosine
 
 keras.utils.set_random_seed(config.seed)
@@ -219,20 +80,7 @@ if config.model_file is None:
     )
     from_logits = True
 else:
-    with plain_errors(f"--model-file {config.model_file}"):
-        original = keras.models.load_model(config.model_file, compile=False)
-        if original.input_shape != (None, *x_test.shape[1:]):
-            raise ValueError(
-                f"the model must take images of shape {x_test.shape[1:]}, those of "
-                f"{config.dataset}. Received: inputs of shape {original.input_shape}"
-            )
-        outputs = np.asarray(original.predict(x_test[:32], verbose=0))
-        if outputs.shape[1:] != (data.classes,):
-            raise ValueError(
-                f"the model must return logits or probabilities of the {data.classes} classes of "
-                f"{config.dataset}. Received: outputs of shape {outputs.shape[1:]} for an image"
-            )
-    from_logits = not (outputs.min() >= 0 and np.allclose(outputs.sum(axis=1), 1, atol=1e-2))
+    original, from_logits = given(config.model_file, data)
 with plain_errors("--model-file" if config.model_file else "--model"):
     # Once more for each method: what is the same in all of them is how units are counted.
     sparse = sparsify(original, share_around_depthwise=True)
@@ -271,12 +119,10 @@ def measured(model):
 # ---- The run.
 
 run = Run(config)
-print(
-    f"data     {config.dataset}: {data}\n"
-    f"network  {config.model_file or config.model}: {original.count_params():,} parameters, "
-    f"{before.units:,} nonlinear units, average path length {path_length_before:.2f}\n"
-    f"backend  {config.backend}, {config.precision}\n"
-    f"output   {run.path}\n"
+run.introduce(
+    data=f"{config.dataset}: {data}",
+    network=f"{config.model_file or config.model}: {original.count_params():,} parameters, "
+    f"{before.units:,} nonlinear units, average path length {path_length_before:.2f}",
 )
 start = time.perf_counter()
 
@@ -289,7 +135,7 @@ def train(model, epochs, callbacks, columns):
         config.batch_size,
         config.seed,
         shift=True,
-        mirror=config.dataset in ("cifar10", "cifar100", "fashion_mnist"),
+        mirror=config.dataset in MIRRORED,
     )
     model.fit(
         batches,
@@ -304,16 +150,7 @@ def train(model, epochs, callbacks, columns):
                 lambda epoch, _: config.learning_rate * cosine(epoch / epochs)
             ),
             *callbacks,
-            Progress(
-                run,
-                {
-                    "cross_entropy": ("loss", "{:.4f}"),
-                    "accuracy": ("accuracy", "{:.2%}"),
-                    "val_accuracy": ("test", "{:.2%}"),
-                    **columns,
-                },
-                commit=False,
-            ),
+            Progress(run, CLASSIFIER | columns, commit=False),
         ],
     )
 
@@ -397,7 +234,6 @@ if config.budget_kind == "time" or "weighted" in config.methods:
     if not file.exists():
         by = "operations" if config.cost == "macs" and config.budget_kind != "time" else "time"
         with plain_errors("--budget-kind time" if by == "time" else "--methods weighted"):
-            sparse = sparsify(original, share_around_depthwise=True)
             run.save(
                 file.name,
                 pressure_weights(sparse, config.engine, by=by, batch_size=len(batch)).save,
@@ -476,14 +312,7 @@ for row in rows[1:]:
 timings = milliseconds(models, config.engine, inputs=batch, seconds=3)
 for row, timed in zip(rows, timings.rows, strict=True):
     row |= {key: timed[key] for key in ("ms", "times_as_fast")}
-for row in rows:
-    # Nothing else is both faster and better.
-    row["pareto"] = not any(
-        other["ms"] <= row["ms"]
-        and other["accuracy"] >= row["accuracy"]
-        and (other["ms"], other["accuracy"]) != (row["ms"], row["accuracy"])
-        for other in rows
-    )
+note_pareto(rows)
 
 seconds = time.perf_counter() - start
 title = (
@@ -492,37 +321,14 @@ title = (
 )
 where = f"{len(batch)} in {config.engine}"
 kind = config.budget_kind.replace("_", " ")
-table = [
-    "method     budget  reached  accuracy  path length  nonlinear op.  parameters        MACs      "
-    "ms  times as fast"
-]
-for row in rows:
-    label = "collapsed" if row["budget"] == 1.0 else row["method"]
-    budget = "-" if row["budget"] in (None, 1.0) else f"{row['budget']:.0%}"
-    table.append(
-        f"{label:9}  {budget:>6}  {row['reached']:>7.1%}  {row['accuracy']:>8.2%}  "
-        f"{row['path_length']:>11.2f}  {row['nonlinear_operations']:>13,}  {row['parameters']:>10,}"
-        f"  {row['macs']:>10,}  {row['ms']:>6.3f}  {row['times_as_fast']:>13.2f}"
-        f"{' *' if row['pareto'] else ''}"
-    )
 report = (
-    f"{title}, {seconds:.0f} s\n\n" + "\n".join(table) + "\n\n"
+    f"{title}, {seconds:.0f} s\n\n{table(rows)}\n\n"
     f"Budgets are shares of the original's {kind}. Path lengths are those before networks are\n"
     "collapsed; all else is of the collapsed network. Milliseconds are medians of a batch of\n"
     f"{where}, all networks by turns. *: no other is both faster and better.\n\n"
     f"Everything is in {run.path}\n"
 )
-for row in rows:
-    if row["budget"] is not None and row["reached"] > row["budget"]:
-        report += (
-            f"{row['method']} did not reach {row['budget']:.0%}: more --strength or "
-            "--press-epochs may help.\n"
-        )
-    if config.budget_kind == "time" and row["budget"] not in (None, 1.0):
-        report += (
-            f"{row['method']} at {row['budget']:.0%} of the time: {row['reached']:.1%} predicted, "
-            f"{1 / row['times_as_fast']:.1%} measured.\n"
-        )
+report += budgets(rows, config.budget_kind == "time")
 summary = {
     "rows": rows,
     "dataset": config.dataset,
@@ -532,10 +338,7 @@ summary = {
     "engine": config.engine,
     "seed": config.seed,
     "seconds": seconds,
-    "versions": versions(),
 }
 run.write_csv("results.csv", rows)
 run.save("pareto.png", plot_pareto(rows, title, where).savefig)
-run.write("report.txt", report)
-run.write_json("summary.json", summary)
-print(f"\n{report}")
+run.finish(report, summary)

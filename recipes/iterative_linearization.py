@@ -11,79 +11,23 @@ The run directory holds config.json, results.csv, summary.json, report.txt, accu
 TensorBoard's events in tensorboard/, and points.json, which `--resume` needs.
 """
 
-import dataclasses
 import math
-import re
 import time
 from pathlib import Path
-from typing import Annotated
-
-import tyro
-from pydantic import AfterValidator, Field
 
 from data.images import load
 from options.command_line import begin, read_config, show_if_finished
-from options.images_config import ImagesConfig
-from options.kinds import Amount, Count, Positive, once
+from options.iterative_linearization import Config
 from running.errors import show_errors_plainly
-
-
-def is_period(period: str) -> str:
-    # The number of digits is limited, too.
-    if not re.fullmatch(r"never|[1-9][0-9]{0,8}", period):
-        raise ValueError(f"must be integers of at least 1, or never. Received: {period!r:.60}")
-    return period
-
-
-@dataclasses.dataclass
-class Config(ImagesConfig):
-    """Train a network with features that are updated every so many steps, or never.
-
-    config.json in the run directory holds every option as it was used.
-    """
-
-    # Numbers of steps between two updates of the features, or never. Default: 1 and never, and
-    # those with which there are 100, 30, 10, 4 and 1 updates.
-    periods: Annotated[
-        list[Annotated[str, AfterValidator(is_period)]],
-        AfterValidator(lambda periods: periods and once(periods)),
-        tyro.conf.arg(metavar="INT|never...", help_behavior_hint=""),
-    ] = dataclasses.field(default_factory=list)
-    # Learning rates, each with each period. They are constant.
-    learning_rates: Annotated[list[Annotated[float, Field(gt=0)]], AfterValidator(once)] = (
-        dataclasses.field(default_factory=lambda: [0.005, 0.01, 0.02, 0.1])
-    )
-    # Number of runs with each period and learning rate, with the seeds from --seed on.
-    repeats: Positive = 3
-    # Number of epochs of each.
-    epochs: Positive = 20
-    # Number of images in a step. Default: 128; 64 with less than 10,000 images to train on.
-    batch_size: Annotated[Count, Field(ge=1)] = None
-    # Momentum of SGD.
-    momentum: Annotated[float, Field(ge=0, le=1)] = 0.0
-    # Factor of all numbers of channels.
-    width: Amount = 1.0
-    # Hold the Jacobian only: outputs are those of the network itself, not of its tangent.
-    jacobian_only: bool = False
-    # Forget the momentum when features are updated.
-    reset_optimizer: bool = False
-
 
 # ---- What to do. Nothing is written before all of it is known to be right.
 
 show_errors_plainly()
 config = read_config(Config)
 show_if_finished(config)
-
 data = load(config.dataset, config.check).reduced(config.train_images, config.shrink)
-if config.batch_size is None:
-    config.batch_size = 64 if len(data.x_train) < 10_000 else 128
-data.require_batches(batch_size=config.batch_size)
-steps = config.epochs * (len(data.x_train) // config.batch_size)
-if not config.periods:
-    # None but 1 ends with the last step, where the tangent would be given up for the network.
-    spread = {steps // (updates + 1) + 1 for updates in (100, 30, 10, 4, 1)}
-    config.periods = [*map(str, sorted({1, *spread})), "never"]
+config.choose(data)
+steps = config.steps(data)
 begin(config, "iterative-linearization")
 
 import keras
@@ -97,7 +41,7 @@ from keras_nladv.events import EventLog
 from keras_nladv.tangent import IterativeLinearization
 from results.plots import plot_feature_updates
 from results.seeds import columns, over_seeds, percent
-from running.run import Run, versions
+from running.run import Run
 from training.first_state import FirstState
 
 keras.config.set_dtype_policy(config.precision)
@@ -129,12 +73,10 @@ def network():
 # ---- The run.
 
 run = Run(config)
-print(
-    f"data     {config.dataset}: {data}\n"
-    f"network  {network().count_params():,} parameters\n"
-    f"training {steps:,} steps of {config.batch_size} images, {config.repeats} seeds\n"
-    f"backend  {config.backend}, {config.precision}\n"
-    f"output   {run.path}\n"
+run.introduce(
+    data=f"{config.dataset}: {data}",
+    network=f"{network().count_params():,} parameters",
+    training=f"{steps:,} steps of {config.batch_size} images, {config.repeats} seeds",
 )
 x_test = data.x_test.astype("float32")
 start = time.perf_counter()
@@ -296,10 +238,7 @@ summary = {
     "steps": steps,
     "seeds": list(seeds),
     "seconds": seconds,
-    "versions": versions(),
 }
 run.write_csv("results.csv", rows)
 run.save("accuracy.png", plot_feature_updates(summaries, steps, title).savefig)
-run.write("report.txt", report)
-run.write_json("summary.json", summary)
-print(f"\n{report}")
+run.finish(report, summary)

@@ -10,95 +10,22 @@ The run directory holds config.json, results.csv, summary.json, report.txt, accu
 TensorBoard's events in tensorboard/, and points.json, which `--resume` needs.
 """
 
-import dataclasses
 import functools
 import time
 from pathlib import Path
-from typing import Annotated, Literal
-
-from pydantic import AfterValidator, Field
 
 from data.images import load
 from options.command_line import begin, read_config, show_if_finished
-from options.images_config import ImagesConfig
-from options.kinds import Count, Number, Positive, once
+from options.neural_tangent_transfer import Config
 from running.errors import plain_errors, show_errors_plainly
-
-METHODS = ("dense", "transfer", "magnitude", "random", "snip", "synflow")
-Method = Literal["dense", "transfer", "magnitude", "random", "snip", "synflow"]
-
-
-@dataclasses.dataclass
-class Config(ImagesConfig):
-    """Find sparse networks without labels, and train them.
-
-    config.json in the run directory holds every option as it was used.
-    """
-
-    # mlp (784-300-100-10), lenet (LeNet-5-Caffe), conv4 (four convolutions), or resnet20.
-    network: Literal["mlp", "lenet", "conv4", "resnet20"] = "mlp"
-    # Shares of the weights that are kept.
-    densities: Annotated[list[Annotated[float, Field(gt=0, le=1)]], AfterValidator(once)] = (
-        dataclasses.field(default_factory=lambda: [0.03])
-    )
-    # What is compared.
-    methods: Annotated[list[Method], AfterValidator(once)] = dataclasses.field(
-        default_factory=lambda: [*METHODS]
-    )
-    # Whether each kernel keeps its share, or all are pooled.
-    scope: Literal["layer", "global"] = "layer"
-    # Number of runs of each, with the seeds from --seed on.
-    repeats: Positive = 3
-    # How the kernels are compared.
-    estimator: Literal["exact", "stochastic"] = "stochastic"
-    # Epochs of transfer. Default: 20, as published; 80 with less than 10,000 images to train on.
-    transfer_epochs: Annotated[Count, Field(ge=1)] = None
-    # Number of images in an iteration of transfer. Default: 64, as published; 32 with less than
-    # 10,000 images to train on.
-    transfer_batch_size: Annotated[Count, Field(ge=2)] = None
-    # Learning rate of transfer. Default: 0.0005, as published; with less than 10,000 images to
-    # train on 0.01, which falls to 0 as a cosine.
-    transfer_rate: Annotated[Number, Field(gt=0)] = None
-    # Factor of the kernels' distance. Default: 0.001, as published; 0.003 with less than 10,000
-    # images to train on.
-    ntk_strength: Number = None
-    # Factor of the weights' squares. Default: as published, 1e-4 for mlp, else 1e-5; with less than
-    # 10,000 images to train on 3e-5.
-    l2: Number = None
-    # Number of iterations between new masks. Default: 100, as published; 25 with less than 10,000
-    # images to train on.
-    mask_every: Annotated[Count, Field(ge=1)] = None
-    # Epochs of training. Default: 50, as published; 30 with less than 10,000 images to train on.
-    epochs: Annotated[Count, Field(ge=1)] = None
-    # Number of images in a step of training.
-    batch_size: Positive = 64
-    # Learning rate of training. Default: 0.001, as published; 0.003 with less than 10,000 images to
-    # train on.
-    learning_rate: Annotated[Number, Field(gt=0)] = None
-
 
 # ---- What to do. Nothing is written before all of it is known to be right.
 
 show_errors_plainly()
 config = read_config(Config)
 show_if_finished(config)
-
 data = load(config.dataset, config.check).reduced(config.train_images, config.shrink)
-few = len(data.x_train) < 10_000
-published = {
-    "transfer_epochs": (20, 80),
-    "transfer_batch_size": (64, 32),
-    "transfer_rate": (5e-4, 1e-2),
-    "ntk_strength": (1e-3, 3e-3),
-    "l2": (1e-4 if config.network == "mlp" else 1e-5, 3e-5),
-    "mask_every": (100, 25),
-    "epochs": (50, 30),
-    "learning_rate": (1e-3, 3e-3),
-}
-for name, values in published.items():
-    if getattr(config, name) is None:
-        setattr(config, name, values[few])
-data.require_batches(batch_size=config.batch_size, transfer_batch_size=config.transfer_batch_size)
+config.choose(data)
 begin(config, "neural-tangent-transfer")
 
 import keras
@@ -113,7 +40,7 @@ from keras_nladv.tangent import NeuralTangentTransfer, snip, synflow
 from networks.dense_networks import dense_network
 from results.plots import plot_transfer
 from results.seeds import columns, over_seeds, percent
-from running.run import Run, versions
+from running.run import Run
 
 keras.config.set_dtype_policy(config.precision)
 
@@ -123,14 +50,12 @@ run = Run(config)
 seeds = range(config.seed, config.seed + config.repeats)
 transfer_steps = config.transfer_epochs * (len(data.x_train) // config.transfer_batch_size)
 network = functools.partial(dense_network, config.network, data.x_train.shape[1:], data.classes)
-print(
-    f"data     {config.dataset}: {data}\n"
-    f"network  {config.network}, {network().count_params():,} parameters\n"
-    f"transfer {transfer_steps:,} iterations of {config.transfer_batch_size} images, "
-    f"without labels, {config.estimator}\n"
-    f"training {config.epochs} epochs, {config.repeats} seeds\n"
-    f"backend  {config.backend}, {config.precision}\n"
-    f"output   {run.path}\n"
+run.introduce(
+    data=f"{config.dataset}: {data}",
+    network=f"{config.network}, {network().count_params():,} parameters",
+    transfer=f"{transfer_steps:,} iterations of {config.transfer_batch_size} images, "
+    f"without labels, {config.estimator}",
+    training=f"{config.epochs} epochs, {config.repeats} seeds",
 )
 # Not by a layer: it would shift the ones that SynFlow lets flow through the network.
 statistics = standardization(data.x_train)
@@ -189,7 +114,7 @@ def transferred(model, density, seed, events):
         seed=seed,
     )
     rate = config.transfer_rate
-    if few:
+    if data.small:
         rate = keras.optimizers.schedules.CosineDecay(rate, transfer_steps)
     transfer.compile(keras.optimizers.Adam(rate, epsilon=1e-8))
     held_out = x_test[:64]
@@ -347,13 +272,10 @@ summary = {
     "backend": config.backend,
     "seeds": list(seeds),
     "seconds": seconds,
-    "versions": versions(),
 }
 run.write_csv(
     "results.csv",
     [{name: value for name, value in row.items() if name != "accuracies"} for row in rows],
 )
 run.save("accuracy.png", plot_transfer(summaries, title).savefig)
-run.write("report.txt", report)
-run.write_json("summary.json", summary)
-print(f"\n{report}")
+run.finish(report, summary)

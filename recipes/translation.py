@@ -13,134 +13,27 @@ made of it, collapsed.keras, TensorBoard's events in tensorboard/, and what `--r
     python recipes/translation.py --run-dir RUN --translate "A man is riding a bike."
 """
 
-import dataclasses
-import os
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import JsonValue
 
 from data.numbers import make_numbers, require_numbers
 from data.parallel_text import read_parallel
 from data.subwords import Subwords
-from options.backends import not_installed
 from options.command_line import begin, read_config, show_if_finished
-from options.kinds import Amount, Count, Natural, Number, Positive, Text
-from options.linearization_config import LinearizationConfig
-from running.errors import RecipeError, show_errors_plainly
+from options.translation import Config
+from running.errors import show_errors_plainly
 from running.run_directory import ANEW
 from running.values import read_json
-
-
-@dataclasses.dataclass
-class Config(LinearizationConfig):
-    """Train a translator, press its units to linear, and report what that costs in BLEU.
-
-    config.json in the run directory holds every option as it was used.
-    """
-
-    # numbers: the words of numbers, and dates, which need no download; or a folder of parallel
-    # text in the layout of Multi30k: train.en, train.de, val.en, ..., plain or .gz.
-    dataset: str = "numbers"
-    # Language to translate from.
-    source: str = "en"
-    # Language to translate into.
-    target: str = "de"
-    # Numbers are less than this: the greater, the harder.
-    limit: Annotated[int, Field(ge=1, le=10**18)] = 1_000_000
-    # Number of pairs of sentences to train on; of a folder they are drawn at random, always the
-    # same. Default: 20,000 for numbers, else all.
-    sentences: Annotated[Count, Field(ge=1)] = None
-    # Number of layers of the encoder, and of the decoder.
-    layers: Positive = 2
-    # Width of the residual stream.
-    dim: Positive = 128
-    # Number of attention heads.
-    heads: Positive = 4
-    # Number of feed-forward units of a layer.
-    ffn_dim: Positive = 256
-    # Number of subwords, of both languages together. Default: at most 300 for numbers, else at most
-    # 8000; fewer if the text yields no more.
-    vocabulary: Annotated[Count, Field(ge=5)] = None
-    # Sentences of more tokens are not trained on, and translations are not longer. Default: as long
-    # as the longest for numbers, else 64.
-    max_length: Annotated[Count, Field(ge=2)] = None
-    # Share of activations that are dropped in training. Default: 0 for numbers, else 0.1.
-    dropout: Annotated[Number, Field(lt=1)] = None
-    # Share of each label that is spread over all tokens.
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    # Number of epochs, before and after the start of linearization.
-    epochs: Positive = 12
-    # Number of epochs before linearization starts. Default: 3/5 of all.
-    start_epoch: Count = None
-    # The pressure, omega. Default: 0.001; with --pressure fast, 3 divided by the number of steps of
-    # an epoch, and more where the learning rate is lower at the start.
-    strength: Number = None
-    # Number of beams when sentences are translated; with 1 the best token is taken at each step.
-    beam: Positive = 1
-    # Number of sentences in a step.
-    batch_size: Positive = 64
-    # The highest learning rate.
-    learning_rate: Amount = 0.003
-    # Number of steps in which the learning rate rises.
-    warm_up: Natural = 200
-    # How the learning rate falls: on a cosine (see --schedule); or with the inverse square root of
-    # the step.
-    decay: Literal["cosine", "inverse-sqrt"] = "cosine"
-    # A sentence to translate with the run in --run-dir, which must be finished.
-    translate: Text = None
-    momentary: ClassVar[tuple[str, ...]] = (*LinearizationConfig.momentary, "translate")
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.dataset != "numbers":
-            self.dataset = os.path.abspath(self.dataset)
-
-    @property
-    def needs_run(self):
-        return super().needs_run or (None if self.translate is None else "--translate")
-
-    def require_packages(self):
-        missing = not_installed("keras_hub", "regex", "tokenizers")
-        if missing:
-            raise RecipeError(
-                f"{' and '.join(missing)} cannot be imported. What is needed of keras-hub here, "
-                "without TensorFlow, installs with `pip install --no-deps keras-hub regex "
-                "tokenizers`."
-            )
-
 
 # ---- What to do. Nothing is written before all of it is known to be right.
 
 show_errors_plainly()
 config = read_config(Config)
-if config.translate is not None:
-    if not Path(config.run_dir, "summary.json").exists():
-        raise RecipeError(
-            f"--translate needs a finished run in --run-dir. {config.run_dir} holds none."
-        )
-    if not config.translate.strip():
-        raise RecipeError("--translate needs a sentence. Received an empty one.")
-else:
+if config.translate is None:
     show_if_finished(config)
-
+config.choose()
 numbers = config.dataset == "numbers"
-if config.dropout is None:
-    config.dropout = 0.0 if numbers else 0.1
-if config.sentences is None and numbers:
-    config.sentences = 20_000
-if config.start_epoch is None:
-    config.start_epoch = config.epochs * 3 // 5
-config.complete(config.epochs)
-if config.dim % config.heads:
-    raise RecipeError(
-        f"--dim must be a multiple of --heads. Received: {config.dim} and {config.heads}"
-    )
-if config.granularity == "element":
-    raise RecipeError(
-        "--granularity element needs sentences of one length. Choose channel or layer."
-    )
-
 if config.translate is None:
     if numbers:
         require_numbers(config.source, config.target, config.limit, config.sentences)
@@ -148,30 +41,29 @@ if config.translate is None:
         text = read_parallel(config.dataset, config.source, config.target, config.sentences)
 if config.translate is None or config.check:
     begin(config, "translation")
+else:
+    from results.translating import translate
+
+    print(translate(config))
+    raise SystemExit
+
+if numbers:
+    text = make_numbers(
+        config.source, config.target, config.limit, config.sentences, seed=config.seed
+    )
 subwords_file = Path(config.run_dir, "subwords.model")
 if config.trained and not subwords_file.exists():
     subwords_file = Path(config.trained, "subwords.model")
-if config.translate is None:
-    if numbers:
-        text = make_numbers(
-            config.source, config.target, config.limit, config.sentences, seed=config.seed
-        )
-    if subwords_file.exists():
-        subwords = Subwords.load(subwords_file, config.vocabulary)
-    else:
-        wanted = config.vocabulary or (300 if numbers else 8000)
-        sentences = (sentence for pair in text.train for sentence in pair)
-        subwords = Subwords.train(sentences, wanted, exactly=config.vocabulary is not None)
-        config.vocabulary = subwords.size
-    encoded = {
-        split: list(zip(*(subwords.encode(side) for side in zip(*getattr(text, split)))))
-        for split in ("train", "val", "test")
-    }
-    if config.max_length is None:
-        longest = max(len(ids) for pairs in encoded.values() for pair in pairs for ids in pair) + 1
-        config.max_length = longest if numbers else 64
-else:
+if subwords_file.exists():
     subwords = Subwords.load(subwords_file, config.vocabulary)
+else:
+    wanted = config.vocabulary or (300 if numbers else 8000)
+    sentences = (sentence for pair in text.train for sentence in pair)
+    subwords = Subwords.train(sentences, wanted, exactly=config.vocabulary is not None)
+    config.vocabulary = subwords.size
+encoded = text.encoded(subwords)
+longest = max(len(ids) for pairs in encoded.values() for pair in pairs for ids in pair) + 1
+config.default(max_length=longest if numbers else 64)
 
 import keras
 import numpy as np
@@ -181,10 +73,10 @@ from keras_nladv import PathLengthCallback, collapse, core_image, milliseconds
 from keras_nladv.events.event_writer import EventWriter
 from networks.decoding import Decoding
 from networks.translator import translator
-from results.nonlinearity import Nonlinearity, table
+from results.nonlinearity import Nonlinearity, row, table
 from results.plots import plot_bleu, plot_training
 from results.translating import Translations
-from running.run import Run, versions
+from running.run import Run
 from training.progress import LINEARIZATION, Progress
 from training.schedules import linearization, seeded_epochs
 from training.smoothed_cross_entropy import SmoothedCrossEntropy
@@ -198,21 +90,9 @@ keras.utils.set_random_seed(config.seed)
 keras.config.set_dtype_policy(config.precision)
 
 
-def translated(decoding, sources, batch_size=DECODED):
-    return Translations(decoding, subwords, sources, config.max_length, batch_size)
+def translated(decoding, sources):
+    return Translations(decoding, subwords, sources, config.max_length, DECODED)
 
-
-if config.translate is not None:
-    model = keras.models.load_model(Path(config.run_dir, "model.keras"), compile=False)
-    [ids] = subwords.encode([" ".join(config.translate.split())])
-    if len(ids) > config.max_length:
-        raise RecipeError(
-            f"--translate: the sentence has {len(ids)} tokens; {config.max_length} are what the "
-            "run was trained on (--max-length)."
-        )
-    decoding = Decoding(model, config.max_length, config.beam)
-    print(translated(decoding, [ids], 1).texts[0])
-    raise SystemExit
 
 # ---- The network.
 
@@ -238,9 +118,9 @@ model = translator(
     granularity=config.granularity,
 )
 steps = len(train)
-if config.strength is None:
-    fast = config.pressure == "fast"
-    config.strength = config.fast_strength(config.epochs, steps) if fast else 0.001
+if config.pressure == "gradual":
+    config.default(strength=0.001)
+config.default(strength=config.fast_strength(config.epochs, steps))
 model.compile(
     keras.optimizers.Adam(
         WarmedUp(
@@ -277,15 +157,12 @@ notes = [
     )
     if note
 ]
-print(
-    f"data     {text.name}, {config.source} to {config.target}: {len(text.train):,} pairs to train "
+run.introduce(
+    data=f"{text.name}, {config.source} to {config.target}: {len(text.train):,} pairs to train "
     f"on, {len(text.val):,} for validation, {len(text.test):,} to test; {config.vocabulary:,} "
-    f"subwords\n"
-    + "".join(f"         {note}\n" for note in notes)
-    + f"network  {config.layers} + {config.layers} layers, {model.count_params():,} parameters, "
-    f"{before.report.units:,} nonlinear units, average path length {before.path_length:.2f}\n"
-    f"backend  {config.backend}, {config.precision}\n"
-    f"output   {run.path}\n"
+    f"subwords" + "".join(f"\n         {note}" for note in notes),
+    network=f"{config.layers} + {config.layers} layers, {model.count_params():,} parameters, "
+    f"{before}",
 )
 decoding = Decoding(model, config.max_length, config.beam)
 greedy = decoding if config.beam == 1 else Decoding(model, config.max_length)
@@ -376,23 +253,20 @@ summary = {
     "epochs": config.epochs,
     "seed": config.seed,
     "seconds": run.seconds,
-    "versions": versions(),
 }
-
-
-def row(name, form, key):
-    return name, "-" if old is None else form.format(old[key]), form.format(new[key])
-
-
 title = (
     f"{text.name} {config.source}-{config.target}, {config.backend}, seed {config.seed}, "
     f"{config.epochs} epochs in {run.seconds:.0f} s"
 )
 rows = [
-    ("", "before", "after"),
-    row("test BLEU", "{:.2f}", "bleu"),
-    row("     chrF", "{:.2f}", "chrf"),
-    row("     exactly right", "{:.2%}", "exact_match"),
+    *(
+        row(name, form, old and old[key], new[key])
+        for name, form, key in (
+            ("test BLEU", "{:.2f}", "bleu"),
+            ("     chrF", "{:.2f}", "chrf"),
+            ("     exactly right", "{:.2%}", "exact_match"),
+        )
+    ),
     *after.rows(before),
 ]
 texts_before = old["texts"] if old else ["-"] * len(sources)
@@ -426,6 +300,4 @@ run.save("bleu.png", plot_bleu(run.history, config.start_epoch, title).savefig)
 model.compiled = False
 run.save("model.keras", model.save)
 run.save("collapsed.keras", collapsed.save)
-run.write("report.txt", report)
-run.write_json("summary.json", summary)
-print(f"\n{report}")
+run.finish(report, summary)

@@ -22,6 +22,8 @@ SHAPES = {
     "fashion_mnist": ((60_000, 28, 28, 1), 10),
     "mnist": ((60_000, 28, 28, 1), 10),
 }
+# What shows the same in a mirror.
+MIRRORED = ("cifar10", "cifar100", "fashion_mnist")
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 
@@ -39,6 +41,11 @@ class Images:
     note: str | None = None
     # Whether the arrays have the right shapes and nothing else: options can be checked with them.
     stand_in: bool = False
+
+    @property
+    def small(self) -> bool:
+        """Whether there are few images to train on: other options suit those."""
+        return len(self.x_train) < 10_000
 
     def reduced(self, train_images: int | None, shrink: int, label_noise: float = 0.0) -> "Images":
         """Returns fewer and smaller images, which may have wrong labels.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data.subwords import Subwords
 from running.errors import RecipeError
 
 
@@ -23,6 +24,13 @@ class ParallelText:
     test: list[tuple[str, str]]
     # What is not as one would expect: pairs that were left out, a validation set of our making.
     note: str | None = None
+
+    def encoded(self, subwords: Subwords) -> dict[str, list[tuple[list[int], list[int]]]]:
+        """The pairs of each split, as pieces."""
+        return {
+            split: list(zip(*(subwords.encode(side) for side in zip(*getattr(self, split)))))
+            for split in ("train", "val", "test")
+        }
 
 
 def read_parallel(

@@ -32,6 +32,7 @@ def once(values: list) -> list:
 
 def directory(path: str) -> str:
     """Raises a `ValueError` if this is not the path of a directory of this machine."""
+    # As callbacks do, which are imported with Keras: too late here.
     if not path or "\0" in path or re.match(r"[a-z][a-z0-9+.-]+:/", path, re.IGNORECASE):
         raise ValueError(f"must be the path of a directory of this machine. Received: {path!r}")
     return path

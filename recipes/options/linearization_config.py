@@ -77,15 +77,12 @@ class LinearizationConfig(RunConfig):
 
     def complete(self, epochs: int) -> None:
         """Chooses what the command line left open."""
-        if self.start_epoch is None:
-            self.start_epoch = epochs * 2 // 5
-        fast = self.pressure == "fast"
-        if self.ramp_epochs is None:
-            self.ramp_epochs = 0 if fast else max(epochs - self.start_epoch, 0) // 4
-        if self.reach_within is None and fast:
-            self.reach_within = 2
-        if self.target_nonlinear_units is None and self.target_path_length is None:
-            self.target_nonlinear_units = 0.3
+        self.default(start_epoch=epochs * 2 // 5)
+        if self.pressure == "fast":
+            self.default(ramp_epochs=0, reach_within=2)
+        self.default(ramp_epochs=max(epochs - self.start_epoch, 0) // 4)
+        if self.target_path_length is None:
+            self.default(target_nonlinear_units=0.3)
         if self.trained is not None and epochs <= self.start_epoch:
             raise RecipeError(
                 f"--epochs must be more than the {self.start_epoch} that the network of --trained "

@@ -1,5 +1,5 @@
 import dataclasses
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -35,6 +35,12 @@ class RunConfig:
     def needs_run(self) -> str | None:
         """The option that wants a run in the run directory, if there is one."""
         return "--resume" if self.resume else None
+
+    def default(self, **values: Any) -> None:
+        """Sets those of the options that the command line left open."""
+        for name, value in values.items():
+            if getattr(self, name) is None:
+                setattr(self, name, value)
 
     def require_packages(self) -> None:
         """Raises a `RecipeError` if a package is not installed that only this run needs."""

@@ -15,13 +15,14 @@ KERNELS = (
 )
 
 
-def macs(model):
+def macs(model, attended=False):
     """Multiplications of dense layers and convolutions for one input.
 
     Those of attention are the ones of its four dense layers.
 
     Args:
         model: A model of one input, whose sizes are known.
+        attended: Whether to count the products of queries, keys and values, too.
     """
     total = 0
 
@@ -30,7 +31,8 @@ def macs(model):
         if isinstance(layer, layers.MultiHeadAttention):
             # Of queries, keys, values and the outputs, which are as wide as what comes in.
             tokens, channels = inputs.shape[1:]
-            total += 4 * tokens * channels * layer.num_heads * layer.key_dim
+            width = layer.num_heads * layer.key_dim
+            total += 4 * tokens * channels * width + attended * 2 * tokens**2 * width
             return
         channels_first = getattr(layer, "data_format", None) == "channels_first"
         positions = outputs.shape[2:] if channels_first else outputs.shape[1:-1]

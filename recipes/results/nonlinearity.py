@@ -20,6 +20,9 @@ class Nonlinearity:
         self.path_length = path_length(model)
         self.path_length_unnormalized = path_length(model, normalized=False)
 
+    def __str__(self):
+        return f"{self.report.units:,} nonlinear units, average path length {self.path_length:.2f}"
+
     def summary(self, before):
         """The entries of summary.json."""
         return {
@@ -62,6 +65,12 @@ class Nonlinearity:
         return "No target was reached: more --epochs or --strength may help.\n\n"
 
 
+def row(name, form, before, after):
+    """A row for `table`; of what there was not before, `before` is `None`."""
+    return name, "-" if before is None else form.format(before), form.format(after)
+
+
 def table(rows):
     """Text of rows of three: a name, and what was before and after."""
+    rows = [("", "before", "after"), *rows]
     return "\n".join(f"{name:26}{old:>14}{new:>14}" for name, old, new in rows)

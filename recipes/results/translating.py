@@ -1,9 +1,37 @@
 """Sentences in, sentences out; and how good they are."""
 
+from pathlib import Path
+
+import keras
 import numpy as np
 import sacrebleu
 
 from data.sentence_batches import padded
+from data.subwords import Subwords
+from networks.decoding import Decoding
+from running.errors import RecipeError
+
+
+def translate(config):
+    """What a run that is finished makes of the sentence of its `--translate`.
+
+    Args:
+        config: The configuration of `translation.py`.
+
+    Raises:
+        RecipeError: If the sentence is too long.
+    """
+    keras.config.set_dtype_policy(config.precision)
+    subwords = Subwords.load(Path(config.run_dir, "subwords.model"), config.vocabulary)
+    [ids] = subwords.encode([" ".join(config.translate.split())])
+    if len(ids) > config.max_length:
+        raise RecipeError(
+            f"--translate: the sentence has {len(ids)} tokens; {config.max_length} are what the "
+            "run was trained on (--max-length)."
+        )
+    model = keras.models.load_model(Path(config.run_dir, "model.keras"), compile=False)
+    decoding = Decoding(model, config.max_length, config.beam)
+    return Translations(decoding, subwords, [ids], config.max_length, 1).texts[0]
 
 
 class Translations:

@@ -73,6 +73,7 @@ class Run:
     def __init__(self, config, start_epoch=None, save_every=1):
         """Makes the directory, if it is not that of a run that is resumed."""
         self.path = Path(config.run_dir)
+        self.config = config
         self.start_epoch = start_epoch
         self.save_every = save_every
         self.history, self.checkpoints, self.seconds = [], [], 0.0
@@ -80,6 +81,18 @@ class Run:
         fields = dataclasses.asdict(config)
         kept = {name: value for name, value in fields.items() if name not in config.momentary}
         self.write_json("config.json", kept)
+
+    def introduce(self, **lines):
+        """Prints what is run: lines, by what each is about."""
+        lines["backend"] = f"{self.config.backend}, {self.config.precision}"
+        lines["output"] = self.path
+        print("".join(f"{name:9}{line}\n" for name, line in lines.items()))
+
+    def finish(self, report, summary):
+        """Prints and writes the report, and writes the summary: then the run is finished."""
+        self.write("report.txt", report)
+        self.write_json("summary.json", {**summary, "versions": versions()})
+        print(f"\n{report}")
 
     @property
     def epochs(self):

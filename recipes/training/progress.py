@@ -6,7 +6,12 @@ from tqdm import tqdm
 
 from running.errors import RecipeError
 
-# What `Progress` shows of linearization.
+# What `Progress` shows of classifiers, and of linearization.
+CLASSIFIER = {
+    "cross_entropy": ("loss", "{:.4f}"),
+    "accuracy": ("accuracy", "{:.2%}"),
+    "val_accuracy": ("test", "{:.2%}"),
+}
 LINEARIZATION = {
     "path_length": ("path length", "{:.2f}"),
     "nonlinear_units": ("nonlinear", "{:.1%}"),

@@ -57,6 +57,25 @@ def seeded_epochs(model, seed):
     return keras.callbacks.LambdaCallback(on_epoch_begin=start)
 
 
+def phases(config):
+    """The learning rate of each epoch: a cosine for each phase, so that each ends with a network
+    that has settled, or one.
+
+    Args:
+        config: A `LinearizationConfig` that is complete, with a `learning_rate`.
+    """
+
+    def learning_rate(epoch, _):
+        first, end = 0, config.start_epoch
+        if config.schedule == "one":
+            end = config.epochs
+        elif epoch >= config.start_epoch:
+            first, end = config.start_epoch, config.epochs
+        return config.learning_rate * cosine((epoch - first) / (end - first))
+
+    return learning_rate
+
+
 def cosine(progress):
     """A factor that falls from 1 to 0 while progress goes from 0 to 1."""
     return 0.5 * (1 + math.cos(math.pi * progress))

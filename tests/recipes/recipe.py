@@ -50,6 +50,25 @@ class Recipe:
         out, err = process.communicate()
         return process.returncode, out, err
 
+    def finished(self, arguments, path):
+        """Runs it in the new directory `path`; returns that, and what was printed."""
+        status, out, err = self.run(f"{arguments} --run-dir {path}")
+        assert status == 0, err
+        return path, out
+
+    def killed_and_resumed(self, arguments, path, is_time, later=0.0):
+        """Kills a run in the new directory `path`, and goes on with it; returns what was printed.
+
+        Args:
+            arguments: The arguments, without the directory.
+            path: The directory.
+            is_time: See `kill`.
+            later: See `kill`.
+        """
+        kill(self.start(f"{arguments} --run-dir {path}"), is_time, later)
+        _, out = self.finished("--resume", path)
+        return out
+
     def run_here(self, arguments):
         """Runs it in this process, which need not be started, and returns the same.
 

@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from keras_nladv import path_length
 
-from .recipe import BACKEND, Recipe, assert_is_picture, kill
+from .recipe import BACKEND, Recipe, assert_is_picture
 
 recipe = Recipe("cifar.py")
 
@@ -29,10 +29,7 @@ def read_history(path):
 @pytest.fixture(scope="module")
 def finished(npz, tmp_path_factory):
     """The directory of a finished run, and what the run printed."""
-    path = tmp_path_factory.mktemp("runs") / "finished"
-    status, out, err = recipe.run(f"--dataset {npz} --run-dir {path} {WHOLE}")
-    assert status == 0, err
-    return path, out
+    return recipe.finished(f"--dataset {npz} {WHOLE}", tmp_path_factory.mktemp("runs") / "finished")
 
 
 def test_summary(finished, npz):
@@ -115,8 +112,6 @@ def test_a_finished_run_is_not_run_again(finished, npz):
 def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, npz, tmp_path):
     undisturbed, _ = finished
     path = tmp_path / "killed"
-    arguments = f"--dataset {npz} --run-dir {path} {WHOLE}"
-    process = recipe.start(arguments)
     epochs = np.random.default_rng().integers(5)
     print(f"killed after {epochs} epochs")  # Shown if the test fails.
     file = path / ("state.json" if epochs else "config.json")
@@ -126,10 +121,7 @@ def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, npz, tmp_path
             return False
         return not epochs or len(json.loads(file.read_text())["history"]) >= epochs
 
-    kill(process, is_time, later=0.2)
-
-    status, out, err = recipe.run(f"--run-dir {path} --resume")
-    assert status == 0, err
+    out = recipe.killed_and_resumed(f"--dataset {npz} {WHOLE}", path, is_time, later=0.2)
     assert epochs == 0 or " 1/5 " not in out
 
     assert (path / "history.csv").read_text() == (undisturbed / "history.csv").read_text()

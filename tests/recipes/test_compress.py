@@ -190,7 +190,7 @@ def test_a_run_that_was_stopped(finished, tmp_path):
         ("--model-file missing.keras", "--model-file: there is no file"),
         ("--export tflite", "invalid choice 'tflite'"),
         ("--engine tensorrt", "invalid choice 'tensorrt'"),
-        ("--engine litert --backend torch", "backend torch; it is with tensorflow."),
+        ("--export tf_saved_model --backend torch", "torch; it is with tensorflow or jax."),
     ],
 )
 def test_bad_arguments(arguments, message, tmp_path, monkeypatch):
@@ -315,6 +315,7 @@ def test_macs():
     inputs = keras.Input((5, 6))
     model = keras.Model(inputs, layers.MultiHeadAttention(2, 4)(inputs, inputs))
     assert macs(model) == 4 * 5 * 6 * 8
+    assert macs(model, attended=True) == 4 * 5 * 6 * 8 + 2 * 5 * 5 * 8
     shared = layers.Dense(3)
     inputs = keras.Input((3,))
     assert macs(keras.Model(inputs, shared(shared(inputs)))) == 2 * 3 * 3

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from .recipe import BACKEND, Recipe, assert_is_picture, kill
+from .recipe import BACKEND, Recipe, assert_is_picture
 
 recipe = Recipe("iterative_linearization.py")
 
@@ -28,10 +28,7 @@ def named(row):
 @pytest.fixture(scope="module")
 def finished(npz, tmp_path_factory):
     """The directory of a finished run, and what the run printed."""
-    path = tmp_path_factory.mktemp("runs") / "finished"
-    status, out, err = recipe.run(f"--dataset {npz} --run-dir {path} {SHORT}")
-    assert status == 0, err
-    return path, out
+    return recipe.finished(f"--dataset {npz} {SHORT}", tmp_path_factory.mktemp("runs") / "finished")
 
 
 def test_results(finished):
@@ -84,17 +81,14 @@ def test_a_finished_run_is_not_run_again(finished):
 @pytest.mark.slow
 def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, npz, tmp_path):
     path = tmp_path / "killed"
-    process = recipe.start(f"--dataset {npz} --run-dir {path} {SHORT}")
     number = np.random.default_rng().integers(1, len(POINTS))
     print(f"killed after {number} points")  # Shown if the test fails.
-    kill(
-        process,
+    out = recipe.killed_and_resumed(
+        f"--dataset {npz} {SHORT}",
+        path,
         lambda: (path / "points.json").exists() and len(points(path)) >= number,
         later=0.2,
     )
-
-    status, out, err = recipe.run(f"--run-dir {path} --resume")
-    assert status == 0, err
     assert f"period {3:>6}" not in out or number < 4
     assert points(path) == points(finished[0])
 

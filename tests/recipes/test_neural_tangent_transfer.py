@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from .recipe import BACKEND, Recipe, assert_is_picture, kill
+from .recipe import BACKEND, Recipe, assert_is_picture
 
 recipe = Recipe("neural_tangent_transfer.py")
 
@@ -25,10 +25,7 @@ def points(path):
 @pytest.fixture(scope="module")
 def finished(npz, tmp_path_factory):
     """The directory of a finished run, and what the run printed."""
-    path = tmp_path_factory.mktemp("runs") / "finished"
-    status, out, err = recipe.run(f"--dataset {npz} --run-dir {path} {SHORT}")
-    assert status == 0, err
-    return path, out
+    return recipe.finished(f"--dataset {npz} {SHORT}", tmp_path_factory.mktemp("runs") / "finished")
 
 
 def test_results(finished):
@@ -79,11 +76,8 @@ def test_a_finished_run_is_not_run_again(finished):
 @pytest.mark.slow
 def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, npz, tmp_path):
     path = tmp_path / "killed"
-    process = recipe.start(f"--dataset {npz} --run-dir {path} {SHORT}")
-    kill(process, (path / "points.json").exists, later=0.5)
-
-    status, out, err = recipe.run(f"--run-dir {path} --resume")
-    assert status == 0, err
+    rows = path / "points.json"
+    out = recipe.killed_and_resumed(f"--dataset {npz} {SHORT}", path, rows.exists, later=0.5)
     assert "dense  density" not in out
     assert points(path) == points(finished[0])
 

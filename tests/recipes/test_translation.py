@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from keras_nladv import path_length
 
-from .recipe import BACKEND, Recipe, kill
+from .recipe import BACKEND, Recipe
 
 recipe = Recipe("translation.py")
 
@@ -45,10 +45,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, folder):
-    path = tmp_path_factory.mktemp("run") / "run"
-    status, out, err = recipe.run(f"--dataset {folder} {SHORT} --run-dir {path}")
-    assert status == 0, err
-    return path, out
+    return recipe.finished(f"--dataset {folder} {SHORT}", tmp_path_factory.mktemp("run") / "run")
 
 
 def test_summary(finished):
@@ -116,13 +113,11 @@ def test_a_finished_run_is_not_run_again(finished, folder):
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_ends_with_the_same_numbers(finished, folder, tmp_path):
-    path, _ = finished
-    killed = recipe.start(f"--dataset {folder} {SHORT} --run-dir {tmp_path / 'run'}")
-    kill(killed, (tmp_path / "run" / "state.json").exists)
-    status, _, err = recipe.run(f"--run-dir {tmp_path / 'run'} --resume")
-    assert status == 0, err
+    path, killed = finished[0], tmp_path / "run"
+    state = killed / "state.json"
+    recipe.killed_and_resumed(f"--dataset {folder} {SHORT}", killed, state.exists)
     for name in ("translations.txt", "history.csv", "subwords.model"):
-        assert (tmp_path / "run" / name).read_bytes() == (path / name).read_bytes()
+        assert (killed / name).read_bytes() == (path / name).read_bytes()
 
 
 @pytest.mark.slow

@@ -4,8 +4,6 @@ import keras
 from keras import layers
 
 import keras_nladv
-from keras_nladv.merging.steps import MapStep
-from keras_nladv.merging.surgeon import Surgeon
 
 
 def inverted_residual(channels, size=16, activation="relu"):
@@ -110,19 +108,3 @@ def linearized(model, share, rng):
             linear = rng.permutation(layer.alpha.shape[0]) < round(share * layer.alpha.shape[0])
             layer.alpha.assign(linear.astype("float32"))
     return sparse
-
-
-def multiplications(model):
-    """Those of convolutions, dense layers and attention for one input."""
-    surgeon = Surgeon(model)
-    total = 0
-    for step in surgeon.steps:
-        shape = surgeon.shapes[step.outputs[0]]
-        layer = step.node and step.node.operation
-        if isinstance(step, MapStep):
-            total += step.macs(shape)
-        elif isinstance(layer, layers.MultiHeadAttention):
-            _, tokens, channels = shape
-            width = layer.num_heads * layer.key_dim
-            total += 4 * tokens * channels * width + 2 * tokens**2 * width
-    return int(total)
