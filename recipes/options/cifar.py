@@ -71,8 +71,8 @@ class Config(LinearizationConfig):
         Raises:
             RecipeError: If there are fewer images than an option asks for.
         """
-        if data.note:
-            self.dataset, self.dataset_note = data.name, data.note
+        # What `auto` came to: whether images are mirrored depends on it.
+        self.dataset, self.dataset_note = data.name, data.note
         self.default(epochs=25 if data.small else 100, batch_size=64 if data.small else 128)
         self.complete(self.epochs)
         if self.pressure == "gradual":

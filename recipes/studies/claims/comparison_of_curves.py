@@ -8,6 +8,7 @@ from studies.claims.finding import (
     COLORS,
     Finding,
     draw_curves,
+    draw_differences,
     missing_seeds,
     number,
     panels,
@@ -102,15 +103,28 @@ class ComparisonOfCurves:
             if each.experiment in self.reasons
         ]
         finding.table = _table(differences)
-        drawn = list(dict.fromkeys(each.experiment for each in differences))
-        finding.figure, axes = panels(len(drawn), "average path length")
-        for each, experiment in zip(axes, drawn):
-            each.set_title(experiment)
-            each.set_ylabel(f"test {results.score_name(experiment)}")
-            for color, (name, rows) in zip(COLORS, self.kinds(results, experiment).items()):
-                if found := points(rows) or curves(rows):
-                    draw_curves(each, found, color, name)
-            each.legend(loc="lower right")
+        # Where each seed has one point there is no curve: the difference says it all.
+        kinds = {each.experiment: self.kinds(results, each.experiment) for each in differences}
+        lines = {
+            experiment: {name: points(rows) or curves(rows) for name, rows in mine.items()}
+            for experiment, mine in kinds.items()
+        }
+        drawn = [
+            experiment
+            for experiment, mine in lines.items()
+            if any(len(x) > 1 for found in mine.values() for x, _ in found.values())
+        ]
+        finding.figure, [first, *others] = panels(
+            1 + len(drawn), "average path length", height=max(3.6, 0.25 * len(differences))
+        )
+        draw_differences(first, {str(each): each.gap for each in differences})
+        for axes, experiment in zip(others, drawn):
+            axes.set_title(experiment)
+            axes.set_ylabel(f"test {results.score_name(experiment)}")
+            for color, (name, found) in zip(COLORS, lines[experiment].items()):
+                if found:
+                    draw_curves(axes, found, color, name)
+            axes.legend(loc="lower right")
         return finding
 
 

@@ -104,3 +104,21 @@ def draw_curves(axes, curves, color, label) -> None:
     # One target makes no line.
     style = "o" if low == high else "-"
     axes.plot(grid, mean, style, color=color, linewidth=2.2, markersize=9, label=label)
+
+
+def draw_differences(axes, gaps: dict[str, Spread]) -> None:
+    """Draws a line for each difference: that of each seed, their mean and its interval."""
+    axes.axvline(0, color="black", linewidth=1)
+    values = [value for gap in gaps.values() for value in gap.values]
+    room = 0.3 * max(max(values) - min(values), POINTS)
+    for line, gap in enumerate(gaps.values()):
+        color = COLORS[1] if gap.sign else COLORS[0]
+        if len(gap.values) > 1:
+            axes.plot(gap.interval, [line, line], color=color, linewidth=2.2)
+        axes.plot(gap.mean, line, "D", color=color, markersize=7)
+        axes.plot(gap.values, [line] * len(gap.values), "o", color=color, alpha=0.35, markersize=4)
+    # Few seeds have intervals beyond all that was found; where they end is in the table.
+    axes.set_xlim(min(0, *values) - room, max(0, *values) + room)
+    axes.set_ylim(len(gaps) - 0.5, -0.5)
+    axes.set_yticks(range(len(gaps)), gaps, fontsize=8)
+    axes.set_xlabel("difference in points, its mean and 95 % interval")

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from data.images import load
+from data.images import MIRRORED, load
+from options.cifar import Config
 from running.errors import RecipeError
 
 pytestmark = pytest.mark.once
@@ -148,6 +149,9 @@ def test_auto_with_cifar10(monkeypatch, arrays):
     monkeypatch.setattr(keras.datasets.cifar10, "load_data", lambda: pair)
     data = load("auto")
     assert (data.name, data.note) == ("cifar10", None)
+    config = Config(dataset="auto", batch_size=1)
+    config.choose(data)
+    assert config.dataset in MIRRORED
     assert_array_equal(data.x_train[..., 0], arrays["x_train"])
 
 

@@ -110,7 +110,13 @@ def test_late_against_early(gap, noise, verdict, said):
     assert finding.number.startswith(f"{gap:.2f} points, 95 % interval")
     # Only where it is not known takes it more.
     assert ("numbers of seeds: " in " ".join(finding.sentences)) == (verdict == UNDECIDED)
-    assert finding.figure.axes[0].get_title() == "digits"
+    differences, curves = finding.figure.axes
+    names = [label.get_text() for label in differences.get_yticklabels()]
+    assert names == ["late - early on digits", "late, longer - early on digits"]
+    low, high = differences.lines[1].get_xdata()
+    assert f"95 % interval {low:.2f} to {high:.2f}" in finding.number
+    np.testing.assert_allclose(differences.lines[2].get_xdata(), gap)
+    assert curves.get_title() == "digits"
 
 
 @pytest.mark.parametrize(
