@@ -128,6 +128,7 @@ def test_averages_are_masked_as_the_docstring_says():
     assert_masked(model)
 
 
+@pytest.mark.once
 def test_checkpoints_of_averages_are_masked_as_the_page_says(tmp_path):
     class MaskedAverages(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):

@@ -185,6 +185,7 @@ def test_the_models_are_trained_apart():
     assert traces(sparse) == before
 
 
+@pytest.mark.once
 def test_pressed_by_the_schedule():
     sparse = sparsify(small())
     regularizers = [layer.alpha_regularizer for layer in activations(sparse)]

@@ -171,6 +171,7 @@ def everything():
 IMAGES = RNG.normal(2.0, 3.0, size=(12, 6, 6, 2)).astype("float32")
 
 
+@pytest.mark.once
 def test_gradients_of_estimates_are_right():
     """With as many orthogonal vectors of signs as columns of the kernel, nothing is estimated."""
     inputs = keras.Input((6, 6, 2))
@@ -386,6 +387,7 @@ def test_wrong_inputs(arguments, message):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.once
 def test_training_that_diverges_says_so():
     transfer = tangent.NeuralTangentTransfer(perceptron(), density=0.5, mask_every=2)
     transfer.compile(keras.optimizers.SGD(1e30))

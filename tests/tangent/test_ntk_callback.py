@@ -12,6 +12,7 @@ from keras_nladv.events.pictures import BRIGHT, DARK, LINE, MARGIN
 from keras_nladv.tangent import NTKCallback, empirical_ntk, kernel_distance
 from keras_nladv.tangent.gram_drawing import BLUE, SIDE, draw_gram
 from tests import processes
+from tests.cases import once
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(16, 4)).astype("float32"), RNG.normal(size=(16, 1)).astype("float32")
@@ -42,7 +43,7 @@ def kernels(epochs, **how):
     return found
 
 
-@pytest.mark.parametrize("trace", [False, True])
+@pytest.mark.parametrize("trace", [False, once(True)])
 def test_logs(trace):
     start, *expected = kernels(4, trace=trace)
     history = fit(make_model(), NTKCallback(X[:5], trace=trace), epochs=4)
@@ -66,6 +67,7 @@ def test_every():
     np.testing.assert_allclose(history["ntk_velocity"], np.array(steps) / [1, 2, 3], rtol=1e-3)
 
 
+@pytest.mark.once
 def test_nothing_moves():
     history = fit(make_model(0.0), NTKCallback(X[:5]), epochs=2)
     assert history["ntk_distance"] == history["ntk_velocity"] == [0.0, 0.0]
@@ -86,6 +88,7 @@ def test_model_that_training_would_build():
     assert fit(model, NTKCallback(X[:5]), epochs=2)["ntk_distance"][0] > 0
 
 
+@pytest.mark.once
 def test_training_that_diverges(tmp_path):
     history = fit(make_model(1e30), NTKCallback(X[:5], log_dir=tmp_path), epochs=3)
     assert np.isnan(history["ntk_distance"][-1])
