@@ -4,7 +4,6 @@ import contextlib
 import multiprocessing
 import sys
 import tempfile
-import traceback
 from pathlib import Path
 
 # None that has computed anything is copied: that would hang.
@@ -46,5 +45,5 @@ def _main(code, arguments, said):
         try:
             exec(code, {"__name__": "__main__"})
         except Exception:
-            traceback.print_exc()
+            sys.excepthook(*sys.exc_info())
             sys.exit(1)
