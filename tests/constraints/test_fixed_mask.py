@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -9,6 +6,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from keras import layers, ops
 
 from keras_nladv import FixedMask
+from tests import processes
 from tests.cases import once
 
 RNG = np.random.default_rng(0)
@@ -113,7 +111,7 @@ for compiled in (True, False):
     model.fit(data["x"], data["y"], epochs=2, verbose=0)
     model.save({str(tmp_path)!r} + f"/trained-{{compiled}}.keras")
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert processes.run(code) == (0, "")
     for compiled in (True, False):
         trained = keras.models.load_model(tmp_path / f"trained-{compiled}.keras")
         assert_masked(trained)
@@ -130,6 +128,7 @@ def test_averages_are_masked_as_the_docstring_says():
     assert_masked(model)
 
 
+@pytest.mark.once
 def test_checkpoints_of_averages_are_masked_as_the_page_says(tmp_path):
     class MaskedAverages(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):

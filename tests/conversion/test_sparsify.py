@@ -1,8 +1,5 @@
 """What `sparsify` does with models: their structure, their state, its options, its errors."""
 
-import subprocess
-import sys
-
 import hypothesis.strategies as st
 import keras
 import numpy as np
@@ -18,6 +15,7 @@ from keras_nladv import (
     path_length,
     sparsify,
 )
+from tests import processes
 from tests.copies import activations, randomize, sparsified, traces
 from tests.graph.test_path_length import random_network
 
@@ -187,6 +185,7 @@ def test_the_models_are_trained_apart():
     assert traces(sparse) == before
 
 
+@pytest.mark.once
 def test_pressed_by_the_schedule():
     sparse = sparsify(small())
     regularizers = [layer.alpha_regularizer for layer in activations(sparse)]
@@ -208,8 +207,9 @@ warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning
 import keras, numpy as np
 import keras_nladv
 
-saved = np.load("data.npz")
-model = keras.saving.load_model("model.keras")
+folder = sys.argv[1]
+saved = np.load(f"{folder}/data.npz")
+model = keras.saving.load_model(f"{folder}/model.keras")
 np.testing.assert_array_equal(model.predict(saved["x"], verbose=0), saved["y"])
 assert keras_nladv.path_length(model) == saved["length"]
 """
@@ -223,9 +223,7 @@ def test_saved_models_load_in_another_process(tmp_path):
     sparse.save(tmp_path / "model.keras")
     y = sparse.predict(X, verbose=0)
     np.savez(tmp_path / "data.npz", x=X, y=y, length=path_length(sparse))
-    command = [sys.executable, "-c", LOAD]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
+    assert processes.run(LOAD, tmp_path) == (0, "")
 
 
 def test_adapted_layers_keep_what_they_learned():

@@ -200,8 +200,11 @@ def main():
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        results = torch.multiprocessing.get_context("spawn").SimpleQueue()
-        running = torch.multiprocessing.spawn(process, (port, results), nprocs=2, join=False)
+        results = torch.multiprocessing.get_context("fork").SimpleQueue()
+        # Nothing has been computed yet, and what is imported need not be imported again.
+        running = torch.multiprocessing.start_processes(
+            process, (port, results), nprocs=2, join=False, start_method="fork"
+        )
         expected = everything(fit)
         while not running.join():
             pass

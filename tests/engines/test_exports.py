@@ -7,6 +7,7 @@ from keras import layers
 
 from keras_nladv import SparsePReLU, collapse
 from keras_nladv.engines import Engine, LiteRT, ONNXRuntime, OpenVINO
+from tests.cases import once
 from tests.engines.models import ACTIVATIONS, every_activation, vision_transformer
 
 ENGINES = (ONNXRuntime, LiteRT, OpenVINO)
@@ -14,11 +15,24 @@ ENGINES = (ONNXRuntime, LiteRT, OpenVINO)
 
 @pytest.fixture(params=ENGINES, ids=lambda engine: engine.name)
 def engine(request):
+    return usable(request.param)
+
+
+# OpenVINO takes seconds for each network, from whichever backend.
+@pytest.fixture(
+    params=[once(each) if each is OpenVINO else each for each in ENGINES],
+    ids=lambda engine: engine.name,
+)
+def quick_engine(request):
+    return usable(request.param)
+
+
+def usable(engine):
     try:
-        request.param.require()
+        engine.require()
     except (ImportError, ValueError) as error:
         pytest.skip(str(error))
-    return request.param
+    return engine
 
 
 def fixed(engine, **sizes):
@@ -83,7 +97,7 @@ def by_itself(engine, path, x):
     return openvino.Core().compile_model(path, "CPU", exact)(x)[0]
 
 
-def test_partly_linear(engine):
+def test_partly_linear(quick_engine):
     """Whatever a collapsed network is written with."""
     inputs = x = keras.Input((8, 8, 3))
     for number, function in enumerate(("relu", "relu6", "gelu", "silu", "tanh")):
@@ -96,7 +110,7 @@ def test_partly_linear(engine):
         if isinstance(layer, SparsePReLU):
             layer.alpha.assign(np.arange(6) % 2 * (0.5 if layer.name == "between" else 1.0))
     collapsed = collapse(model, cost="macs")
-    assert_same(engine(collapsed, **fixed(engine, batch_size=2)), model, (2, 8, 8, 3))
+    assert_same(quick_engine(collapsed, **fixed(quick_engine, batch_size=2)), model, (2, 8, 8, 3))
 
 
 def test_several_inputs_and_free_sizes(engine):
@@ -139,7 +153,7 @@ def test_several_inputs_and_free_sizes(engine):
         network([x["z"]])
 
 
-def test_arithmetic(engine):
+def test_arithmetic(quick_engine):
     """Of floats and whole numbers, by all names that functions have."""
     inputs, whole = keras.Input((4,), name="a"), keras.Input((4,), dtype="int32", name="b")
     names = ["add", "subtract", "multiply", "divide", "maximum", "minimum"]
@@ -151,12 +165,12 @@ def test_arithmetic(engine):
     model = keras.Model([inputs, whole], outputs)
     rng = np.random.default_rng(0)
     x = [rng.normal(size=(3, 4)).astype("float32"), rng.integers(1, 3, size=(3, 4))]
-    network = engine(model, **fixed(engine, batch_size=3))
+    network = quick_engine(model, **fixed(quick_engine, batch_size=3))
     for right, other in zip(model(x), network(x), strict=True):
         np.testing.assert_allclose(other, keras.ops.convert_to_numpy(right), rtol=1e-6)
 
 
-def test_half_precision(engine):
+def test_half_precision(quick_engine):
     policy = keras.DTypePolicy("mixed_bfloat16")
     model = keras.Sequential(
         [
@@ -165,7 +179,7 @@ def test_half_precision(engine):
         ]
     )
     try:
-        network = engine(model, **fixed(engine, batch_size=3))
+        network = quick_engine(model, **fixed(quick_engine, batch_size=3))
     except ValueError as error:
         # Not all that converters write can be run.
         assert "it may need float32 in all" in str(error)  # noqa: PT017
@@ -173,11 +187,9 @@ def test_half_precision(engine):
         assert_same(network, model, (3, 8), tolerance=2e-2)
 
 
+@pytest.mark.once
 def test_openvino_in_bfloat16():
-    try:
-        OpenVINO.require()
-    except (ImportError, ValueError) as error:
-        pytest.skip(str(error))
+    usable(OpenVINO)
     model = keras.Sequential([keras.Input((64,)), layers.Dense(64), layers.Dense(4)])
     for precision in ("bf16", None):
         assert_same(OpenVINO(model, precision=precision, verify=False), model, (2, 64), 2e-2)
@@ -185,15 +197,17 @@ def test_openvino_in_bfloat16():
         OpenVINO(model, precision="int4")
 
 
-def test_what_computes_something_else_is_refused(engine, monkeypatch):
+def test_what_computes_something_else_is_refused(quick_engine, monkeypatch):
     """Of a converter that takes a size for a constant, say."""
-    run = engine.run
-    monkeypatch.setattr(engine, "run", lambda self, arrays: [1.1 * x for x in run(self, arrays)])
+    run = quick_engine.run
+    monkeypatch.setattr(
+        quick_engine, "run", lambda self, arrays: [1.1 * x for x in run(self, arrays)]
+    )
     model = keras.Sequential([keras.Input((None, 8)), layers.Dense(16)])
-    sizes = fixed(engine, batch_size=3, size=4)
+    sizes = fixed(quick_engine, batch_size=3, size=4)
     advice = "" if sizes else r".*`size=\.\.\.`"
     with pytest.raises(ValueError, match=rf"differ by 0\.1 of the largest{advice}"):
-        engine(model, **sizes)
+        quick_engine(model, **sizes)
 
 
 def test_what_cannot_be_converted_is_said(engine):

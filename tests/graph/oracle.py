@@ -18,8 +18,9 @@ def tried(function, inputs, sources, draws, batched):
         draws: Number of random inputs.
         batched: Whether the function treats samples one by one, so that all can be tried at once.
 
-    Returns:
-        List of bool arrays, one an output, with an axis of sources before the others.
+    Yields:
+        After each of them, what is known by then: a list of bool arrays, one an output, with an
+        axis of sources before the others.
     """
 
     def run(samples):
@@ -43,7 +44,7 @@ def tried(function, inputs, sources, draws, batched):
         # The same sample may be rounded in other ways at another place of a batch.
         changed = [~np.isclose(x[1:], x[:1], rtol=1e-4, atol=1e-6) for x in outputs]
         changes = changed if changes == 0 else [a | b for a, b in zip(changes, changed)]
-    return changes
+        yield changes
 
 
 def traced(model, sources, shapes):

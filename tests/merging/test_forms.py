@@ -10,6 +10,7 @@ from keras import layers
 from keras_nladv import CollapsePlan, SparsePReLU, collapse, nonlinearity_report, path_length
 from keras_nladv.merging.surgeon import Surgeon
 from keras_nladv.merging.verification import runs
+from tests.cases import once
 
 from .test_collapse import difference, linearized, paying_everything, randomized
 
@@ -115,6 +116,7 @@ def test_in_two(activation):
     assert collapsed.get_layer("one").activation is getattr(keras.activations, activation)
 
 
+@pytest.mark.once
 def test_in_two_around_a_depthwise_convolution():
     inputs = keras.Input((7, 7, 4))
     x = SparsePReLU(name="a", activation="relu6")(layers.Conv2D(6, 1, name="one")(inputs))
@@ -135,6 +137,7 @@ def test_in_two_around_a_depthwise_convolution():
     assert merged.get_layer("two_linear").kernel.shape == (3, 3, 4, 4)
 
 
+@pytest.mark.once
 @pytest.mark.skipif(
     keras.backend.backend() == "tensorflow", reason="TensorFlow has no groups on a CPU."
 )
@@ -148,7 +151,7 @@ def test_in_two_with_groups():
     assert collapsed.get_layer("one_linear").filters == 2
 
 
-@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("strides", [once(1), 2])
 def test_a_constant_border(strides):
     model = linearized(inverted_residual_of(strides), 0.7)
     with paying_everything():

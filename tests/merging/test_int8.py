@@ -58,6 +58,7 @@ def accuracy(received, labels):
     return np.mean(received.argmax(axis=1) == labels[-LAST:])
 
 
+@pytest.mark.once
 def test_quantized_by_keras(digits, pressed):
     images, labels = digits
     collapsed = collapse(pressed, cost="macs")

@@ -1,8 +1,5 @@
 """Which weights are pruned, and that they stay pruned."""
 
-import subprocess
-import sys
-
 import hypothesis.strategies as st
 import keras
 import numpy as np
@@ -13,6 +10,7 @@ from keras import layers, ops
 
 from keras_nladv import FixedMask, path_length, prune
 from keras_nladv.pruning import largest, masked, prunable
+from tests import processes
 
 X = np.random.default_rng(1).normal(size=(16, 6, 6, 2)).astype("float32")
 Y = np.random.default_rng(2).normal(size=(16, 3)).astype("float32")
@@ -150,7 +148,7 @@ model = keras.models.load_model({str(tmp_path / "pruned.keras")!r})
 model.fit(data["x"], data["y"], epochs=2, verbose=0)
 model.save({str(tmp_path / "again.keras")!r})
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert processes.run(code) == (0, "")
     again = keras.models.load_model(tmp_path / "again.keras")
     for name, value in values(again).items():
         assert (value[~masks[name]] == 0).all(), name

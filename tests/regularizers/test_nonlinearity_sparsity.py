@@ -206,6 +206,7 @@ def test_presses_slopes_to_1(activation):
     np.testing.assert_allclose(value(alpha.value), np.full(alpha.shape, slopes), rtol=1e-5)
 
 
+@pytest.mark.once
 def test_shared_between_layers():
     regularizer = NonlinearitySparsity(0.5)
     model = build_model(prelu(regularizer), sparse_prelu(regularizer), sparse_prelu(regularizer))

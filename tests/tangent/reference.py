@@ -5,7 +5,6 @@ import numpy as np
 from keras import layers, ops
 
 from keras_nladv import SparsePReLU
-from tests.cases import once_but
 
 
 def numbers(tensor):
@@ -197,13 +196,6 @@ MODELS = {
     "two inputs": (lambda: functional(two_inputs, (2,), (3,)), [(2,), (3,)]),
     "subclassed": (Subclassed, (4,)),
 }
-
-
-# Names of all; each backend differentiates its own way through these, the others are on one.
-NAMES = once_but(
-    MODELS,
-    ["conv2d", "normalization", "slopes", "attention"],
-)
 
 
 def example(name, n=3, seed=1):

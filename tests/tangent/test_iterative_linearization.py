@@ -1,6 +1,4 @@
 import csv
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -9,6 +7,7 @@ from keras import layers
 
 from keras_nladv import SparsePReLU
 from keras_nladv.tangent import IterativeLinearization
+from tests import processes
 from tests.cases import once
 from tests.tangent import numpy_network as reference
 from tests.tangent.reference import sequential
@@ -254,7 +253,7 @@ def test_resumed_in_a_new_process(tmp_path):
     iterative.save(tmp_path / "model.keras")
     np.savez(tmp_path / "data.npz", x=X, y=Y)
     files = [str(tmp_path / name) for name in ("model.keras", "data.npz", "weights.npz")]
-    subprocess.run([sys.executable, "-c", RESUME, *files], check=True, timeout=120)
+    assert processes.run(RESUME, *files) == (0, "")
     iterative.fit(X, Y, batch_size=3, epochs=2, initial_epoch=1, shuffle=False, verbose=0)
     with np.load(files[2]) as weights:
         for name, wanted in zip(weights, iterative.get_weights(), strict=True):

@@ -4,9 +4,9 @@ import pytest
 from keras import layers, ops
 
 from keras_nladv.tangent import LinearizedModel, jvp
-from tests.cases import once
+from tests.cases import once, once_but
 from tests.tangent import numpy_network as reference
-from tests.tangent.reference import NAMES, example, functional, numbers, sequential
+from tests.tangent.reference import MODELS, example, functional, numbers, sequential
 from tests.tangent.test_derivatives import Training
 
 RNG = np.random.default_rng(0)
@@ -45,7 +45,7 @@ def test_values():
     np.testing.assert_allclose(numbers(linearized(X)), ordinary, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", once_but(MODELS, ["slopes"]))
 def test_kinds_of_models(name):
     model, x = example(name)
     linearized = LinearizedModel(model)

@@ -1,8 +1,6 @@
 import io
 import itertools
 import os
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -13,6 +11,8 @@ from keras_nladv import PathLengthCallback, SparsePReLU
 from keras_nladv.events.pictures import BRIGHT, DARK, LINE, MARGIN
 from keras_nladv.tangent import NTKCallback, empirical_ntk, kernel_distance
 from keras_nladv.tangent.gram_drawing import BLUE, SIDE, draw_gram
+from tests import processes
+from tests.cases import once
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(16, 4)).astype("float32"), RNG.normal(size=(16, 1)).astype("float32")
@@ -43,7 +43,7 @@ def kernels(epochs, **how):
     return found
 
 
-@pytest.mark.parametrize("trace", [False, True])
+@pytest.mark.parametrize("trace", [False, once(True)])
 def test_logs(trace):
     start, *expected = kernels(4, trace=trace)
     history = fit(make_model(), NTKCallback(X[:5], trace=trace), epochs=4)
@@ -67,6 +67,7 @@ def test_every():
     np.testing.assert_allclose(history["ntk_velocity"], np.array(steps) / [1, 2, 3], rtol=1e-3)
 
 
+@pytest.mark.once
 def test_nothing_moves():
     history = fit(make_model(0.0), NTKCallback(X[:5]), epochs=2)
     assert history["ntk_distance"] == history["ntk_velocity"] == [0.0, 0.0]
@@ -87,6 +88,7 @@ def test_model_that_training_would_build():
     assert fit(model, NTKCallback(X[:5]), epochs=2)["ntk_distance"][0] > 0
 
 
+@pytest.mark.once
 def test_training_that_diverges(tmp_path):
     history = fit(make_model(1e30), NTKCallback(X[:5], log_dir=tmp_path), epochs=3)
     assert np.isnan(history["ntk_distance"][-1])
@@ -191,7 +193,7 @@ class Killed(keras.callbacks.Callback):
         self.model.save_weights(sys.argv[2])
     def on_epoch_begin(self, epoch, logs=None):
         if epoch == 2:
-            os._exit(1)
+            os._exit(3)
 
 fit(make_model(), NTKCallback(X[:5], log_dir=sys.argv[1]), Killed(), epochs=4)
 """
@@ -201,9 +203,7 @@ fit(make_model(), NTKCallback(X[:5], log_dir=sys.argv[1]), Killed(), epochs=4)
 def test_resumed_after_a_killed_process(tmp_path, read_events):
     uninterrupted = fit(make_model(), NTKCallback(X[:5]), epochs=4)
     log_dir, weights = str(tmp_path / "logs"), str(tmp_path / "model.weights.h5")
-    command = [sys.executable, "-c", SCRIPT, log_dir, weights]
-    killed = subprocess.run(command, timeout=120)
-    assert killed.returncode == 1
+    assert processes.run(SCRIPT, log_dir, weights) == (3, "")
     model = make_model()
     model.load_weights(weights)
     resumed = fit(model, NTKCallback(X[:5], log_dir=log_dir), initial_epoch=2, epochs=4)

@@ -17,10 +17,25 @@ from tests.zoo.registry import ZOO
 
 # What stands for the others where backends compile each of them.
 EVERYWHERE = ("attention_by_hand", "two_tower_recommender")
+# Each is large, and made of what others are made of.
+LARGE = (
+    *("bidirectional_lstm_on_words", "compact_convolutional_transformer", "convmixer"),
+    *("ddim_unet", "deeplab_v3_plus", "fine_tuned_mobilenet", "fnet", "gated_residual_network"),
+    *("graph_network", "image_captioning", "masked_language_bert", "miniature_gpt", "mlp_mixer"),
+    *("stylegan_block", "switch_transformer", "tab_transformer", "timeseries_transformer"),
+    *("traffic_forecast", "unet_xception", "vision_transformer", "wavenet", "wide_and_deep"),
+)
+
+
+def case(name):
+    if name in EVERYWHERE:
+        return name
+    return pytest.param(name, marks=pytest.mark.slow if name in LARGE else pytest.mark.once)
 
 
 def test_there_are_enough():
-    assert len(ZOO) >= 40
+    assert set(LARGE) < set(ZOO)
+    assert len(set(ZOO) - set(LARGE)) >= 40
 
 
 def outputs(model, data):
@@ -59,10 +74,7 @@ def slopes(model):
 @pytest.mark.filterwarnings("ignore:.build\\(\\). was called on layer")
 # Of the few weights that there are, half may cut a path.
 @pytest.mark.filterwarnings("ignore:The masks cut every path")
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[] if name in EVERYWHERE else [pytest.mark.once]) for name in ZOO],
-)
+@pytest.mark.parametrize("name", [case(name) for name in ZOO])
 def test_the_zoo(name, tmp_path):
     model = randomize(ZOO[name]())
     data = random_inputs(private.structures(model)[0], 6, 3, np.random.default_rng(0))
