@@ -119,7 +119,8 @@ def recipe(options):
     sizes, directory = options.sizes, options.output / "recipe"
     directory.mkdir(parents=True, exist_ok=True)
 
-    sys.path.append(str(RECIPES))
+    # First: networks are something else here.
+    sys.path.insert(0, str(RECIPES))
     # The backend comes before Keras, as in the recipe.
     from options.backends import choose_backend
 

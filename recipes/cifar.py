@@ -17,7 +17,7 @@ from data.images import load
 from options.cifar import Config
 from options.command_line import begin, read_config, show_if_finished
 from running.errors import show_errors_plainly
-from training.devices import require_divisible, spread, synchronize
+from training.devices import by_first, require_divisible, share, spread, together
 
 # ---- What to do. Nothing is written before all of it is known to be right.
 
@@ -58,7 +58,6 @@ model = convnet(
     granularity=config.granularity,
     **standardization(data.x_train),
 )
-synchronize(model, config.devices)
 compile_classifier(model, config.optimizer)
 before = Nonlinearity(model)
 
@@ -86,25 +85,28 @@ kernel = []
 if config.kernel_images:
     images = x_test[: config.kernel_images]
     kernel = [tangent.NTKCallback(images, log_dir=run.path / "tensorboard" / "kernel")]
-model.fit(
-    batches,
-    epochs=config.epochs,
-    initial_epoch=run.epochs,
-    shuffle=False,  # The batches are shuffled.
-    validation_data=(x_test, data.y_test),
-    validation_freq=config.evaluated(config.epochs),
-    validation_batch_size=even_batch_size(len(x_test), config.devices),
-    verbose=0,
-    callbacks=[
-        batches.epochs(),
-        keras.callbacks.LearningRateScheduler(phases(config)),
-        schedule,
-        *kernel,
-        PathLengthCallback(run.path / "tensorboard"),
-        LayerUnits(x_test[: config.watch_images]),
-        Progress(run, CLASSIFIER | LINEARIZATION),
-    ],
-)
+with together(model, config.devices):
+    model.fit(
+        share(batches, config.devices),
+        epochs=config.epochs,
+        initial_epoch=run.epochs,
+        shuffle=False,  # The batches are shuffled.
+        validation_data=share((x_test, data.y_test), config.devices),
+        validation_freq=config.evaluated(config.epochs),
+        validation_batch_size=even_batch_size(len(x_test), config.devices),
+        verbose=0,
+        callbacks=[
+            batches.epochs(),
+            keras.callbacks.LearningRateScheduler(phases(config)),
+            schedule,
+            *by_first(
+                *kernel,
+                PathLengthCallback(run.path / "tensorboard"),
+                LayerUnits(x_test[: config.watch_images]),
+            ),
+            Progress(run, CLASSIFIER | LINEARIZATION),
+        ],
+    )
 
 # ---- The results.
 

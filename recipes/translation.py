@@ -25,6 +25,7 @@ from options.translation import Config
 from running.errors import show_errors_plainly
 from running.run_directory import ANEW
 from running.values import read_json
+from training.devices import by_first, require_divisible, share, spread, together
 
 # ---- What to do. Nothing is written before all of it is known to be right.
 
@@ -33,6 +34,7 @@ config = read_config(Config)
 if config.translate is None:
     show_if_finished(config)
 config.choose()
+require_divisible(config.devices, config.backend, config.batch_size)
 numbers = config.dataset == "numbers"
 if config.translate is None:
     if numbers:
@@ -83,7 +85,7 @@ from training.smoothed_cross_entropy import SmoothedCrossEntropy
 from training.warmed_up import WarmedUp
 
 # Translations are made of so many sentences at once.
-DECODED = 100
+DECODED = -(-100 // config.devices) * config.devices
 SHOWN = 10
 
 keras.utils.set_random_seed(config.seed)
@@ -96,6 +98,7 @@ def translated(decoding, sources):
 
 # ---- The network.
 
+spread(config.devices)
 train = SentenceBatches(
     encoded["train"],
     subwords.start,
@@ -191,32 +194,35 @@ def follow(epoch, logs):
 evaluated = config.evaluated(config.epochs)
 if config.trained and not (run.path / "before.json").exists():
     note_before()
-model.fit(
-    train,
-    epochs=config.epochs,
-    initial_epoch=run.epochs,
-    shuffle=False,  # The batches are shuffled.
-    validation_data=val,
-    validation_freq=evaluated,
-    verbose=0,
-    callbacks=[
-        train.epochs(),
-        seeded_epochs(model, config.seed),
-        schedule,
-        keras.callbacks.LambdaCallback(on_epoch_end=follow),
-        PathLengthCallback(run.path / "tensorboard"),
-        Progress(
-            run,
-            {
-                "cross_entropy": ("loss", "{:.4f}"),
-                "val_accuracy": ("val tokens", "{:.2%}"),
-                "val_exact_match": ("val exact", "{:.1%}"),
-                "val_bleu": ("val BLEU", "{:.1f}"),
-                **LINEARIZATION,
-            },
-        ),
-    ],
-)
+with together(model, config.devices):
+    model.fit(
+        share(train, config.devices),
+        epochs=config.epochs,
+        initial_epoch=run.epochs,
+        shuffle=False,  # The batches are shuffled.
+        validation_data=share(val, config.devices),
+        validation_freq=evaluated,
+        verbose=0,
+        callbacks=[
+            train.epochs(),
+            seeded_epochs(model, config.seed),
+            schedule,
+            *by_first(
+                keras.callbacks.LambdaCallback(on_epoch_end=follow),
+                PathLengthCallback(run.path / "tensorboard"),
+            ),
+            Progress(
+                run,
+                {
+                    "cross_entropy": ("loss", "{:.4f}"),
+                    "val_accuracy": ("val tokens", "{:.2%}"),
+                    "val_exact_match": ("val exact", "{:.1%}"),
+                    "val_bleu": ("val BLEU", "{:.1f}"),
+                    **LINEARIZATION,
+                },
+            ),
+        ],
+    )
 
 # ---- The results.
 

@@ -53,7 +53,7 @@ class Config(LinearizationConfig):
     kernel_images: Natural = 0
     # Shift the images at random, and mirror those of cifar10, cifar100 and fashion_mnist.
     augment: Annotated[bool, tyro.conf.arg(help_behavior_hint="(default: --augment)")] = True
-    # Number of devices that share each step, of jax or tensorflow; a run may go on with another.
+    # Number of devices that share each step; a run may go on with another.
     devices: Positive = 1
     # Why `dataset` is not what was asked for.
     dataset_note: tyro.conf.Suppress[str | None] = None

@@ -13,6 +13,7 @@ from pydantic import JsonValue
 
 from options.backends import choose_backend
 from options.run_config import RunConfig
+from running import workers
 from running.errors import RecipeError
 from running.files import PARTIAL
 from running.run_directory import ANEW, LOCK, checkpoint_file, claim
@@ -35,6 +36,9 @@ def read_config(kind: type[Config]) -> Config:
             if a run directory holds something else, or if the run that is to be gone on with has
             another configuration.
     """
+    if workers.rank():
+        # As the first process has read it.
+        return parsed(kind, workers.told())
     config = _read(kind)
     config.backend = choose_backend(config.backend)
     config.require_packages()
@@ -42,7 +46,9 @@ def read_config(kind: type[Config]) -> Config:
 
 
 def begin(config: RunConfig, name: str) -> None:
-    """Makes the run directory, which no other process then uses; or ends, if this is a check.
+    """Makes the run directory, which no other run then uses; or ends, if this is a check.
+
+    Devices of torch get processes of their own here.
 
     It comes when all is known to be right, and before Keras is imported.
 
@@ -54,11 +60,16 @@ def begin(config: RunConfig, name: str) -> None:
         RecipeError: If the directory cannot be made, or if another process uses it.
         SystemExit: If the arguments were only to be checked.
     """
+    if workers.rank():
+        return
     if config.check:
         sys.exit()
     if config.run_dir is None:
         config.run_dir = time.strftime(f"runs/{name}-%Y%m%d-%H%M%S")
     claim(Path(config.run_dir), "--run-dir")
+    devices = getattr(config, "devices", 1)
+    if config.backend == "torch" and devices > 1:
+        workers.start(devices, json.dumps(dataclasses.asdict(config)))
 
 
 def _command_line(kind, default=None):

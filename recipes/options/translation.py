@@ -57,7 +57,7 @@ class Config(LinearizationConfig):
     strength: Number = None
     # Number of beams when sentences are translated; with 1 the best token is taken at each step.
     beam: Positive = 1
-    # Number of sentences in a step.
+    # Number of sentences in a step, on all devices together.
     batch_size: Positive = 64
     # The highest learning rate.
     learning_rate: Amount = 0.003
@@ -68,7 +68,10 @@ class Config(LinearizationConfig):
     decay: Literal["cosine", "inverse-sqrt"] = "cosine"
     # A sentence to translate with the run in --run-dir, which must be finished.
     translate: Text = None
-    momentary: ClassVar[tuple[str, ...]] = (*LinearizationConfig.momentary, "translate")
+    # Number of devices that share each step; a run may go on with another.
+    devices: Positive = 1
+
+    momentary: ClassVar[tuple[str, ...]] = (*LinearizationConfig.momentary, "translate", "devices")
 
     def __post_init__(self):
         super().__post_init__()

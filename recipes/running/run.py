@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import ConfigDict, Field, create_model
 
 import keras_nladv
-from running import files
+from running import files, workers
 from running.errors import RecipeError
 from running.run_directory import ANEW, checkpoint_file
 from running.values import read_json
@@ -54,7 +54,7 @@ class Run:
     After each epoch, or every few, the state of the model and of its optimizer is saved: whenever
     the process is killed, the last that was can be gone on with. `state.json` names the checkpoints
     that are complete, with their digests, and holds the history up to there; it is replaced in one
-    step, as all other files.
+    step, as all other files. Of several processes the first writes.
 
     Args:
         config: The configuration.
@@ -77,7 +77,8 @@ class Run:
         self.start_epoch = start_epoch
         self.save_every = save_every
         self.history, self.checkpoints, self.seconds = [], [], 0.0
-        self.path.mkdir(parents=True, exist_ok=True)
+        if not workers.rank():
+            self.path.mkdir(parents=True, exist_ok=True)
         fields = dataclasses.asdict(config)
         kept = {name: value for name, value in fields.items() if name not in config.momentary}
         self.write_json("config.json", kept)
@@ -101,11 +102,13 @@ class Run:
 
     def write(self, name, data):
         """Writes a text file, so that it is there as a whole or not at all."""
-        files.write(self.path / name, data)
+        if not workers.rank():
+            files.write(self.path / name, data)
 
     def save(self, name, save):
         """Lets `save(path)` write a file, so that it is there as a whole or not at all."""
-        files.save(self.path / name, save)
+        if not workers.rank():
+            files.save(self.path / name, save)
 
     def write_json(self, name, value):
         self.write(name, json.dumps(value, indent=2) + "\n")
@@ -142,9 +145,8 @@ class Run:
         """Keeps the logs of an epoch, and saves the state of the model if it is time."""
         self.history.append(logs)
         self.seconds = seconds
-        if self.save_every and (
-            self.epochs % self.save_every == 0 or self.epochs == self.start_epoch
-        ):
+        is_time = self.epochs == self.start_epoch or self.epochs % (self.save_every or 1) == 0
+        if self.save_every and is_time and not workers.rank():
             self._save(model)
         self.write_history()
 

@@ -4,6 +4,7 @@ import time
 import keras
 from tqdm import tqdm
 
+from running import workers
 from running.errors import RecipeError
 
 # What `Progress` shows of classifiers, and of linearization.
@@ -31,11 +32,11 @@ class Progress(keras.callbacks.Callback):
         commit: Boolean. Whether to commit the epochs.
     """
 
-    # Batches are noted in another thread, and so the next step need not wait for the loss.
-    async_safe = True
-
     def __init__(self, run, columns, commit=True):
         super().__init__()
+        # Batches are noted in another thread, and so the next step need not wait for the loss.
+        # Processes that train together have to stop after the same one.
+        self.async_safe = workers.alone()
         self.run = run
         self.columns = columns
         self.commit = commit
@@ -48,7 +49,7 @@ class Progress(keras.callbacks.Callback):
             total=epochs * steps,
             initial=self.run.epochs * steps,
             unit="step",
-            disable=None,
+            disable=True if workers.rank() else None,
             leave=False,
             dynamic_ncols=True,
         )

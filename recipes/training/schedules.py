@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_nladv import LinearizationSchedule
+from running import workers
 from running.errors import RecipeError
 
 
@@ -48,7 +49,8 @@ def seeded_epochs(model, seed):
     states = [variable for variable in model.variables if "seed_generator" in variable.path]
 
     def start(epoch, logs=None):
-        rng = np.random.default_rng([seed, epoch])
+        # Each process has a share of its own of what would be drawn.
+        rng = np.random.default_rng([seed, epoch] + [workers.rank()] * (workers.rank() > 0))
         # On torch, dropout draws from the global generator.
         keras.utils.set_random_seed(int(rng.integers(2**31)))
         for state in states:

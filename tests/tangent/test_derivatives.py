@@ -173,10 +173,7 @@ def frozen():
         (lambda: keras.Sequential([layers.Dense(2)], name="raw"), "'raw' must be built"),
         (frozen, "has no trainable variables"),
         (lambda: built(Pair()), "one tensor. Received: a dict of 2"),
-        (
-            lambda: keras.Model(*[keras.Input((2,))] * 2),
-            "has no trainable variables",
-        ),
+        (lambda: functional(layers.Flatten(), (2,)), "has no trainable variables"),
         (
             lambda: sequential((2,), layers.Dense(2), Training(layers.Dropout(0.5))),
             "draws random numbers",

@@ -197,7 +197,7 @@ class Penalized(layers.Layer):
     [
         (lambda: layers.Dense(2), "`model` must be a Keras model"),
         (lambda: keras.Sequential([layers.Dense(2)]), "must be built"),
-        (lambda: functional(lambda x: x, (3,)), "no trainable variables"),
+        (lambda: functional(layers.Flatten(), (3,)), "no trainable variables"),
         (lambda: functional(lambda x: [layers.Dense(2)(x)] * 2, (3,)), "must put out one tensor"),
         (lambda: sequential((3,), layers.Dense(2), Penalized()), "adds losses while it runs"),
         (

@@ -15,14 +15,18 @@ from training.devices import require_divisible
 from ..conftest import RECIPES
 from ..recipe import BACKEND, Recipe
 
-SHORT = "--dataset digits --train-images 200 --model plain4 --width 0.5 --epochs 3 --start-epoch 1"
-SHORT += " --strength 0.5 --batch-size 50"
+RUNS = {
+    "cifar": "--dataset digits --train-images 200 --model plain4 --width 0.5 --epochs 3 "
+    "--start-epoch 1 --strength 0.5 --batch-size 50",
+    "translation": "--dataset text --layers 1 --dim 16 --heads 2 --ffn-dim 24 --epochs 3 "
+    "--start-epoch 1 --strength 0.5 --batch-size 8 --evaluate-every 3 --dropout 0 --max-length 12",
+}
 
 
-def run(arguments):
-    starter = Path(__file__).with_name("on_two_devices.py")
+def run(recipe, arguments):
+    starter = Path(__file__).parents[1] / "on_two_devices.py"
     return subprocess.run(
-        [sys.executable, starter, RECIPES / "cifar.py", *shlex.split(arguments)],
+        [sys.executable, starter, RECIPES / f"{recipe}.py", *shlex.split(arguments)],
         env={**os.environ, "KERAS_BACKEND": BACKEND},
         capture_output=True,
         text=True,
@@ -34,26 +38,45 @@ def read_history(path):
         return [[float(value or 0) for value in row.values()] for row in csv.DictReader(file)]
 
 
+@pytest.fixture
+def text(tmp_path, monkeypatch):
+    """A folder of sentences of many lengths, whose last batch has to be filled up."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "text"
+    folder.mkdir()
+    for split, number in {"train": 42, "val": 9, "test": 5}.items():
+        for language, word in {"en": "one", "de": "eins"}.items():
+            lines = [" ".join([word, "two"][: 1 + i % 2] * (1 + i % 5)) for i in range(number)]
+            (folder / f"{split}.{language}").write_text("\n".join(lines) + "\n")
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(BACKEND == "torch", reason="The recipe refuses it there.")
-def test_two_devices_come_to_the_same_as_one(tmp_path):
+@pytest.mark.usefixtures("text")
+@pytest.mark.parametrize("recipe", RUNS)
+def test_two_devices_come_to_the_same_as_one(recipe, tmp_path):
     one, two = (tmp_path / name for name in ("one", "two"))
     for path, devices in ((one, 1), (two, 2)):
-        finished = run(f"{SHORT} --run-dir {path} --devices {devices}")
+        finished = run(recipe, f"{RUNS[recipe]} --run-dir {path} --devices {devices}")
         assert finished.returncode == 0, finished.stderr
     expected = read_history(one)
+    assert len(expected) == 3
     np.testing.assert_allclose(read_history(two), expected, rtol=1e-3, atol=1e-5)
     # Another number of devices goes on with it.
     (two / "summary.json").unlink()
     (two / "checkpoints/epoch-0003.weights.h5").unlink()
-    finished = run(f"--run-dir {two} --resume")
+    finished = run(recipe, f"--run-dir {two} --resume")
     assert " 2/3 " not in finished.stdout
     assert " 3/3 " in finished.stdout, finished.stderr
     np.testing.assert_allclose(read_history(two), expected, rtol=1e-3, atol=1e-5)
 
-    finished = run(f"{SHORT} --batch-size 48 --run-dir {tmp_path / 'none'} --devices 3")
+
+@pytest.mark.slow
+def test_more_devices_than_there_are(tmp_path):
+    finished = run(
+        "cifar", f"{RUNS['cifar']} --batch-size 120 --run-dir {tmp_path / 'none'} --devices 120"
+    )
     assert finished.returncode == 1
-    assert "--devices must be at most 2" in finished.stderr
+    assert "--devices must be at most" in finished.stderr
     assert "Traceback" not in finished.stderr
     assert not (tmp_path / "none").exists()
 
@@ -62,7 +85,6 @@ def test_two_devices_come_to_the_same_as_one(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("torch", 64, 100), "--devices needs the backend jax or tensorflow"),
         (("jax", 63, 100), "--batch-size, that of all devices together, must be a multiple"),
         (("jax", 64, 101), "--devices must divide 101, the number of images to test on"),
     ],
@@ -74,9 +96,19 @@ def test_what_devices_cannot_share(arguments, message):
 
 
 @pytest.mark.once
+def test_processors_of_torch(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    require_divisible(3, "torch", 6)
+    with pytest.raises(RecipeError, match=r"--devices must be at most 3, .* torch .*\(cores\)"):
+        require_divisible(4, "torch", 8)
+
+
+@pytest.mark.once
 def test_refused_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Recipe("cifar.py").assert_refuses("--dataset digits --devices 2", "--devices needs", tmp_path)
+    Recipe("cifar.py").assert_refuses(
+        "--dataset digits --devices 999", "--devices must be at most", tmp_path
+    )
 
 
 @pytest.mark.once
