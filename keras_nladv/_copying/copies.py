@@ -22,7 +22,7 @@ class Copies:
         # By the copy's `id`: the `id`s of what has no counterpart in the other of the pair.
         self._unmatched = defaultdict(set)
         # By the original's `id`: its copies by theirs, each with the original.
-        self._twins = defaultdict(dict)
+        self._twins: dict[int, dict[int, keras.Layer]] = defaultdict(dict)
 
     def __contains__(self, original):
         return id(original) in self._whole

@@ -42,7 +42,9 @@ class ModelCopy:
         models = [model]
         for each in models:
             called = [x.operation for x in private.nodes_between(each.inputs, each.outputs)]
-            models += filter(private.is_functional, called)
+            models += {
+                id(x): x for x in called if private.is_functional(x) and x not in models
+            }.values()
         self._models = set(map(id, models))
 
     def copy(self, model, name=None):

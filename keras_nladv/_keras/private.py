@@ -190,7 +190,7 @@ def projections(attention):
     return [read(attention, name).kernel for name in ("query", "key", "value", "output")]
 
 
-class _AllSerialized(dict):
+class _AllSerialized(dict[int, Any]):
     """What Keras has serialized so far, where these objects are to be told by their `id`s."""
 
     def __init__(self, ids):
@@ -218,7 +218,10 @@ def one_object(ids, objects):
 def loads_as_one(model):
     """Whether what is one layer inside of several is one, too, when Keras has loaded a model."""
     with _sharing({}, {}):
-        loaded = type(model).from_config(model.get_config())
+        try:
+            loaded = type(model).from_config(model.get_config())
+        except Exception:
+            return True  # It cannot be loaded for another reason, which Keras will say.
     counts = {sum(len(part.weights) for part in sublayers(each)) for each in (model, loaded)}
     return len(counts) == 1
 
