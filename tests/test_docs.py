@@ -16,6 +16,7 @@ import sklearn.datasets
 
 import keras_nladv
 from keras_nladv.engines.registry import find_engine
+from keras_nladv.graph import rules
 from keras_nladv.merging import costs, planner
 
 
@@ -120,6 +121,7 @@ def test_page(code, few_digits, tmp_path, monkeypatch):
     # What is timed here decides nothing: only the network as a whole is, a few times.
     monkeypatch.setattr(costs, "MOST", costs.LEAST)
     monkeypatch.setattr(planner, "PATIENCE", 0.0)
+    monkeypatch.setattr(rules, "_rules", dict(rules._rules))  # Of what other tests try, too.
     try:
         exec(code, {"__name__": "__main__"})
     finally:

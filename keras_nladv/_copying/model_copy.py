@@ -1,3 +1,5 @@
+import warnings
+
 import keras
 
 from keras_nladv._copying.copies import Copies
@@ -21,6 +23,29 @@ class ModelCopy:
     def __init__(self):
         self.copies = Copies()
         self.names = Names()
+        # The `id`s of layers that may be in several others, of models that are called, and copies
+        # of some of these.
+        self._layers: set[int] = set()
+        self._models: set[int] = set()
+        self._shared: dict[int, keras.Layer] = {}
+        self._has_shared = False
+
+    def shares(self, layer):
+        """Whether a layer that is called may be the one that is inside of others, too."""
+        return True
+
+    def expect(self, model):
+        """Takes note of the layers in a model, before it is copied."""
+        layers = private.sublayers(model)
+        # Regularizers may be layers, and each layer gets its own.
+        self._layers = {id(each) for each in layers if not isinstance(each, keras.Regularizer)}
+        models = [model]
+        for each in models:
+            called = [x.operation for x in private.nodes_between(each.inputs, each.outputs)]
+            models += {
+                id(x): x for x in called if private.is_functional(x) and x not in models
+            }.values()
+        self._models = set(map(id, models))
 
     def copy(self, model, name=None):
         """Copies a Functional or Sequential model.
@@ -34,6 +59,8 @@ class ModelCopy:
             Sequential or Functional one. The outputs of a Functional model keep their names.
         """
         with self.names.of_model() as is_outermost:
+            if is_outermost:
+                self.expect(model)
             inputs, values = self.new_inputs(model)
             self.follow(private.nodes_between(model.inputs, model.outputs), values)
             _, outputs = private.structures(model)
@@ -100,16 +127,42 @@ class ModelCopy:
     def copied(self, operation, prefix=""):
         """Returns the copy of a layer, operation or model, made the first time only."""
         if operation not in self.copies:
-            if private.is_functional(operation):
+            if id(operation) in self._shared and self.shares(operation):
+                # It has been copied with a layer that it is in, too.
+                copy = self._shared[id(operation)]
+                copy.name = self.names.unique(prefix + operation.name)
+                self._has_shared = True
+            elif private.is_functional(operation):
                 copy = self.copy(operation, self.names.unique(prefix + operation.name))
             else:
                 copy = self.from_config(operation, prefix=prefix)
             self.copies.keep(operation, copy)
+            if id(operation) in self._layers and self.shares(operation):
+                self._shared[id(operation)] = copy
         return self.copies[operation]
 
     def from_config(self, layer, changes=None, prefix=""):
         """Makes a layer or operation like another, with changes of its configuration."""
-        return rebuilt(layer, self.names.unique(prefix + layer.name), changes)
+        for part in private.sublayers(layer)[1:] if isinstance(layer, keras.Layer) else ():
+            if id(part) in self._models:
+                self.copied(part)  # Call by call, before it is read from a configuration.
+        known = set(map(id, self._shared.values()))
+        with private.one_object(self._layers, self._shared):
+            copy = rebuilt(layer, self.names.unique(prefix + layer.name), changes)
+        if isinstance(copy, keras.Layer) and known:
+            self._has_shared |= any(id(part) in known for part in private.sublayers(copy))
+        return copy
+
+    def warn_of_shared(self, model):
+        """Warns if layers that are in several others of a copy would not be when it is loaded."""
+        self.copies.warn_of_separated()
+        if self._has_shared and not private.loads_as_one(model):
+            warnings.warn(
+                f"In model '{model.name}' there are layers that are called, or in another layer, "
+                "and in one that comes before. Keras saves such models, and cannot load them: use "
+                "`save_weights` and `load_weights`, with a model that is made in the same way.",
+                stacklevel=3,
+            )
 
     def _input(self, tensor):
         layer = private.producer(tensor)

@@ -27,15 +27,16 @@ class Opener(ModelCopy):
 
     def detached(self, layer, prefix):
         """The copy of a layer without its activation."""
-        if layer not in self.copies:
+        if id(layer) not in self.copies.detached:
             changes: dict[str, Any] = {"activation": "linear"}
             if layer.activity_regularizer is not None:
                 # It is for what the layer puts out, behind the activation.
                 changes["activity_regularizer"] = None
-            self.copies.keep(layer, self.from_config(layer, changes, prefix))
+            copy = self.from_config(layer, changes, prefix)
+            self.copies.keep(layer, copy, detached=True)
             if isinstance(layer.activation, keras.Layer):
-                self.copies.leave_out(layer, layer.activation)
-        return self.copied(layer)
+                self.copies.leave_out(copy, layer.activation)
+        return self.copies.detached[id(layer)]
 
     def inlined(self, node, args, kwargs, prefix):
         """Puts the calls of a nested model in the place of its own."""

@@ -1,4 +1,5 @@
 import inspect
+import warnings
 
 import keras
 
@@ -21,7 +22,14 @@ def rebuilt(layer, name, changes=None):
     """
     changes = changes or {}
     try:
-        config = {**layer.get_config(), **changes, "name": name}
+        with warnings.catch_warnings():
+            # Of a lambda that is serialized.
+            warnings.simplefilter("ignore")
+            config = {**layer.get_config(), **changes, "name": name}
+        activation = None if "activation" in changes else getattr(layer, "activation", None)
+        is_unnamed = "<lambda>" in getattr(activation, "__name__", "")
+        if is_unnamed:
+            config["activation"] = "linear"
         if type(layer) is keras.layers.Lambda:
             # Read from a configuration, a lambda would not know the names around it.
             return keras.layers.Lambda(**{**config, **private.lambda_arguments(layer)})
@@ -35,9 +43,10 @@ def rebuilt(layer, name, changes=None):
             "all arguments of `__init__`, and classes of one's own that are among these are "
             "registered with `@keras.saving.register_keras_serializable()`."
         ) from error
-    if "activation" not in changes and getattr(layer, "activation", None) is keras.ops.gelu:
-        # By its name Keras knows another function, which does not approximate.
-        copy.activation = layer.activation
+    if is_unnamed or activation is keras.ops.gelu:
+        # Keras does not know a lambda by its configuration, and by the name of the other it knows
+        # another function, which does not approximate.
+        copy.activation = activation
     return copy
 
 

@@ -17,6 +17,9 @@ def transfer_state(original, copy, unmatched=()):
         original: A layer.
         copy: Another layer, of the same configuration.
         unmatched: The `id`s of layers inside of them that have no counterpart in the other.
+
+    Returns:
+        List of pairs, the layers that are the same in both.
     """
     old_parts, new_parts = (
         [part for part in private.sublayers(layer) if id(part) not in unmatched]
@@ -27,7 +30,8 @@ def transfer_state(original, copy, unmatched=()):
             f"Layer '{original.name}' of class {type(original).__name__} cannot be copied: "
             "what `from_config(layer.get_config())` makes has other layers inside."
         )
-    for old, new in zip(old_parts, new_parts):
+    pairs = list(zip(old_parts, new_parts))
+    for old, new in pairs:
         new.trainable = old.trainable
         if old.built:
             if not new.built:
@@ -39,6 +43,7 @@ def transfer_state(original, copy, unmatched=()):
             with tempfile.TemporaryDirectory() as folder:
                 old.save_assets(folder)
                 new.load_assets(folder)
+    return pairs
 
 
 def _adapt(old, new):

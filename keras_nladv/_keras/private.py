@@ -23,6 +23,7 @@ PLACES = {
     "set_mask": ("src.backend.common.masking.set_keras_mask", "src.backend.set_keras_mask"),
     "autocast": ("src.backend.common.variables.AutocastScope", "src.backend.AutocastScope"),
     "get_global": ("src.backend.common.global_state.get_global_attribute",),
+    "set_global": ("src.backend.common.global_state.set_global_attribute",),
     "Functional": ("src.models.functional.Functional",),
     # Of a `KerasTensor`: the operation that it comes from, and which of its calls.
     "operation": ("_keras_history.operation",),
@@ -187,6 +188,56 @@ def lambda_arguments(layer):
 def projections(attention):
     """The kernels of an attention layer: of its query, key and value, and of its output."""
     return [read(attention, name).kernel for name in ("query", "key", "value", "output")]
+
+
+class _AllSerialized(dict[int, Any]):
+    """What Keras has serialized so far, where these objects are to be told by their `id`s."""
+
+    def __init__(self, ids):
+        super().__init__((each, {}) for each in ids)
+
+    def __setitem__(self, key, config):
+        # Of an object that may be gone before another gets its `id`.
+        pass
+
+
+@contextmanager
+def one_object(ids, objects):
+    """Lets what is read from configurations be one object for all who have it.
+
+    As Keras does it when it saves and loads a model, here across several configurations.
+
+    Args:
+        ids: The `id`s of those that may be serialized several times.
+        objects: Dict from some of these to what is to be taken, which is added to.
+    """
+    with _sharing(_AllSerialized(ids), objects):
+        yield
+
+
+def loads_as_one(model):
+    """Whether what is one layer inside of several is one, too, when Keras has loaded a model."""
+    with _sharing({}, {}):
+        try:
+            loaded = type(model).from_config(model.get_config())
+        except Exception:
+            return True  # It cannot be loaded for another reason, which Keras will say.
+    counts = {sum(len(part.weights) for part in sublayers(each)) for each in (model, loaded)}
+    return len(counts) == 1
+
+
+@contextmanager
+def _sharing(configs, objects):
+    set_global = read(keras, "set_global")
+    maps = {"id_to_config_map": configs, "id_to_obj_map": objects}
+    outer = {name: read(keras, "get_global")(f"shared_objects/{name}") for name in maps}
+    for name, value in maps.items():
+        set_global(f"shared_objects/{name}", value)
+    try:
+        yield
+    finally:
+        for name, value in outer.items():
+            set_global(f"shared_objects/{name}", value)
 
 
 @contextmanager

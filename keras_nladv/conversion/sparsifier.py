@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import keras
 
 from keras_nladv._copying.masks import masks_matter
@@ -8,6 +10,7 @@ from keras_nladv._copying.pointwise import (
     granularity_of,
     pointwise_function,
 )
+from keras_nladv._copying.rebuilt import rebuilt
 from keras_nladv._keras import private
 from keras_nladv.conversion.site import Site
 from keras_nladv.graph.rules import find_rule
@@ -81,16 +84,19 @@ class Sparsifier(Opener):
                 return self.repeated(node, args, kwargs, prefix)
             outputs = self.detached(operation, prefix)(*args, **kwargs)
             return self._activated(site, outputs, f"{prefix}{site.name}_activation")
-        if type(operation) in WRAPPERS and self._can_detach(operation):
+        if type(operation) in WRAPPERS:
             inner = operation.layer
-            axis = -1
-            if getattr(inner, "data_format", None) == "channels_first":
-                axis = 2 if isinstance(operation, keras.layers.TimeDistributed) else 1
-            site = self._site(node, inner.activation, axis)
-            if self._is_left(site, prefix, output):
+            if private.is_functional(inner) and not masks_matter(inner, args, kwargs):
+                self._copy_inside(operation, prefix)
                 return self.repeated(node, args, kwargs, prefix)
-            outputs = self._wrapped_detached(operation, prefix)(*args, **kwargs)
-            return self._activated(site, outputs, f"{prefix}{site.name}_activation")
+            site = self._site_inside(node)
+            if site is not None:
+                if self._is_left(site, prefix, output):
+                    return self.repeated(node, args, kwargs, prefix)
+                if not fuses_activation(inner):
+                    return self._activated(site, args[0], prefix + site.name)
+                outputs = self._wrapped_detached(operation, prefix)(*args, **kwargs)
+                return self._activated(site, outputs, f"{prefix}{site.name}_activation")
         opens = find_rule(operation) is None or isinstance(operation, RECURRENT)
         if isinstance(operation, keras.Layer) and opens:
             return self.composite(node, args, kwargs, prefix)
@@ -104,31 +110,55 @@ class Sparsifier(Opener):
             inputs = keras.ops.copy(inputs)
         return self._activated(site, inputs, prefix + site.name)
 
-    def _can_detach(self, wrapper):
-        """Whether the activation fused in a wrapped layer can be a layer behind the wrapper."""
-        inner = wrapper.layer
-        if not fuses_activation(inner) or isinstance(inner.activation, SparsePReLU):
-            return False
-        # Slopes of elements would differ between time steps.
-        by_time = isinstance(wrapper, keras.layers.TimeDistributed)
-        apart = by_time and self._options["granularity"] == "element"
-        return inner.activity_regularizer is None and not apart
+    # ---- Wrappers
+
+    def _copy_inside(self, wrapper, prefix):
+        """Copies the model in a wrapper. The copy of the wrapper will have that."""
+        model = wrapper.layer
+        if model not in self.copies:
+            outer, self._scope = self._scope, f"{self._scope}{prefix}{wrapper.name}/"
+            self._shared[id(model)] = self.copies.keep(model, self.copy(model))
+            self._scope = outer
+
+    def _site_inside(self, node):
+        """The site of the activation of a wrapped layer, if it can stand behind the wrapper."""
+        wrapper, inner = node.operation, node.operation.layer
+        is_fused = fuses_activation(inner)
+        if is_fused and inner.activity_regularizer is not None:
+            return None
+        applied = inner.activation if is_fused else inner
+        if isinstance(applied, SparsePReLU) or not (is_fused or pointwise_function(applied)):
+            return None
+        first = getattr(inner, "data_format", None) == "channels_first"
+        axis = (1 if first else -1) if is_fused else self._axis
+        site = self._site(node, applied, axis, inner)
+        if isinstance(wrapper, keras.layers.TimeDistributed):
+            if site.granularity == "element":
+                return None  # Slopes would differ between time steps.
+            if site.axis > 0:
+                site = replace(site, axis=site.axis + 1)
+        return site
 
     def _wrapped_detached(self, wrapper, prefix):
         """The copy of a wrapper, of a layer without its activation."""
-        if wrapper not in self.copies:
-            inner = keras.saving.serialize_keras_object(wrapper.layer)
-            inner["config"]["activation"] = "linear"
-            self.copies.keep(wrapper, self.from_config(wrapper, {"layer": inner}, prefix))
-            if isinstance(wrapper.layer.activation, keras.Layer):
-                self.copies.leave_out(wrapper, wrapper.layer.activation)
-        return self.copied(wrapper)
+        copies, inner = self.copies.detached, wrapper.layer
+        if id(inner) not in copies:
+            # Not by `detached`: beside others, its name is that of the wrapper.
+            copy = rebuilt(inner, inner.name, {"activation": "linear"})
+            self.copies.keep(inner, copy, detached=True)
+            if isinstance(inner.activation, keras.Layer):
+                self.copies.leave_out(copy, inner.activation)
+        if id(wrapper) not in copies:
+            outer, self._shared = self._shared, {id(inner): copies[id(inner)]}
+            self.copies.keep(wrapper, self.from_config(wrapper, prefix=prefix), detached=True)
+            self._shared = outer
+        return copies[id(wrapper)]
 
     # ---- Activations
 
-    def _site(self, node, applied, axis):
+    def _site(self, node, applied, axis, owner=None):
         operation = node.operation
-        key, layer = id(operation), operation
+        key, layer = id(owner or operation), operation
         if key in self._inside:
             key, layer, _ = self._inside[key]
         granularity = self._options["granularity"]
@@ -281,7 +311,7 @@ class Sparsifier(Opener):
             parts = [part for part in private.sublayers(copy) if isinstance(part, SparsePReLU)]
             parts += [activation] if isinstance(activation, keras.Layer) else []
             for part in parts:
-                self.copies.leave_out(layer, part)
+                self.copies.leave_out(copy, part)
             return outputs
         return self.repeated(node, args, kwargs, prefix)
 

@@ -97,5 +97,6 @@ def sparsify(
     if not report.converted:
         raise ValueError(f"`sparsify` found nothing to convert in model '{model.name}'.\n{report}")
     sparsifier.copies.transfer_weights()
+    sparsifier.warn_of_shared(sparse)
     warn_of_lost_methods(model, sparse)
     return (sparse, report) if return_report else sparse

@@ -160,6 +160,15 @@ class ChannelGraph:
         """1 for each channel that a path leads to, and else 0."""
         return self._from_sources(np.maximum, int)
 
+    def is_behind_units(self, channels):
+        """Whether a path leads from a unit of an activation to any of an array of channels."""
+        behind = np.zeros(self.size, bool)
+        for visited, *_ in self._visits:
+            behind[visited] = True
+        for numbers, sources, offsets in self._blocks:
+            behind[numbers] |= np.logical_or.reduceat(behind[sources], offsets[:-1])
+        return bool(behind[channels].any())
+
     def _from_sources(self, combine, dtype):
         """1 for each source, and for each other channel what those that feed it combine to."""
         values = np.zeros(self.size, dtype)

@@ -44,7 +44,8 @@ def with_activation(call, labels):
         raise ValueError(
             f"The path rules do not know activation function {name!r} of layer '{call.name}'. "
             "Say whether its channels are nonlinear units with "
-            f'`keras_nladv.register_path_rule({name}, "activation")`, or `"pass"` if it is linear.'
+            f'`keras_nladv.register_path_rule({name}, "activation")`, or `"pass"` if it is linear'
+            f"{', by a name that you give it' if name == '<lambda>' else ''}."
         )
     return rule(replace(call, args=(channels,), kwargs={}))
 

@@ -107,6 +107,20 @@ def of_ids(call):
     return merges(call) if call.is_discrete else None
 
 
+def padding(call):
+    """Equality of data with a number, which tells what is padded or missing, makes a mask.
+
+    Such numbers choose, as ids do. Behind an activation, whose values may often be that number, or
+    between values, it is a step made of them, which is unknown.
+    """
+    if call.is_discrete:
+        return merges(call)
+    (channels, *others) = call.carrying
+    if others or call.graph.is_behind_units(channels.labels):
+        return None
+    return merges(call)
+
+
 def matmul(call):
     left, right = call.arguments.values()
     ranks = [len(np.shape(operand)) for operand in (left, right)]
@@ -406,9 +420,10 @@ RULES = {
     lookup: "Take",
     lookup_along: "TakeAlongAxis",
     item: "GetItem",
+    padding: "Equal NotEqual IsIn Isnan Isinf Isposinf Isneginf Isfinite",
     of_ids: (
-        "Equal NotEqual Greater GreaterEqual Less LessEqual LogicalAnd LogicalOr LogicalNot "
-        "LogicalXor Isclose IsIn Mod Fmod FloorDivide BitwiseAnd BitwiseInvert BitwiseNot "
+        "Greater GreaterEqual Less LessEqual LogicalAnd LogicalOr LogicalNot "
+        "LogicalXor Isclose Mod Fmod FloorDivide BitwiseAnd BitwiseInvert BitwiseNot "
         "BitwiseOr BitwiseXor BitwiseLeftShift BitwiseRightShift LeftShift RightShift Gcd Lcm Abs "
         "Absolute Fabs Sign Floor Ceil Round Trunc Exp Exp2 "
         "Expm1 Log Log2 Log10 Log1p Sin Cos"

@@ -8,11 +8,13 @@ several outputs. This module holds the registry and the general rules; `layer_ru
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_nladv._keras import private
 from keras_nladv.graph.activation import Activation
 from keras_nladv.graph.call import Call
 
@@ -32,7 +34,8 @@ def register_path_rule(
 
     Args:
         target: What the rule is for: a subclass of `keras.Layer` or `keras.Operation`, or a
-            function: an activation, or that of a `Lambda` layer.
+            function: an activation, that of a `Lambda` layer, or one of `keras.ops`, for all of its
+            calls.
         rule: The name of a general rule, or a function. The names are `"pass"` (each channel goes
             on; normalization, dropout, pooling), `"activation"` (each channel of the last axis, or
             of the axis that tells channels apart, is a nonlinear unit), `"mixing"` (each output
@@ -70,6 +73,8 @@ def register_path_rule(
             f"`rule` must be a function or one of {sorted(GENERAL_RULES)}. Received: rule={rule!r}"
         )
     _rules[target] = rule
+    if not is_class and private.is_keras_function(target):
+        _rules[_operation_of(target)] = rule
     for forget in on_registration:
         forget()
     return rule
@@ -92,6 +97,29 @@ def find_rule(target):
         rule = _rules.get(cls, _rules.get(_qualified(cls)))
         if rule is not None and getattr(type(target), "call", None) is getattr(cls, "call", None):
             return rule
+    return _rules.get(_named(type(target))) if private.is_keras_operation(target) else None
+
+
+def _operation_of(function):
+    """What tells the operations that a function makes, whose classes are not public."""
+    try:
+        return _named(type(private.producer(function(keras.KerasTensor((1, 1))))))
+    except Exception:  # It takes more than a tensor, or other ones.
+        return _named(function)
+
+
+def _named(target):
+    return f"operation {target.__name__.replace('_', '').lower()}"
+
+
+def function_of(operation):
+    """The function of `keras.ops` that an operation is made by, as one writes it, or `None`."""
+    modules = {"keras.ops": keras.ops, "keras.ops.image": keras.ops.image}
+    modules |= {"keras.ops.linalg": keras.ops.linalg, "keras.ops.nn": keras.ops.nn}
+    for place, module in modules.items():
+        for name, function in vars(module).items():
+            if callable(function) and _named(function) == _named(type(operation)):
+                return f"{place}.{name}"
     return None
 
 
@@ -122,7 +150,9 @@ def merges(call):
 
 def mixes(call):
     """Every output channel is fed by all channels; several inputs are operands."""
-    return mixed_operands(call, call.carrying)
+    return [
+        mixed_operands(replace(call, outputs=[output]), call.carrying) for output in call.outputs
+    ]
 
 
 def mixed_operands(call, operands, nonzero=None):

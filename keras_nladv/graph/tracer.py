@@ -10,7 +10,7 @@ from keras_nladv.graph.call import Call
 from keras_nladv.graph.channels import Channels
 from keras_nladv.graph.operation_rules import OPERATION_RULES
 from keras_nladv.graph.reading import Reading
-from keras_nladv.graph.rules import constant, find_rule
+from keras_nladv.graph.rules import constant, find_rule, function_of
 
 # What unknown sizes are taken for when a composite layer is opened, tried in turn: some layers need
 # to know them, some need them small, some divisible.
@@ -109,11 +109,16 @@ class Tracer:
         """Labels of the outputs of a composite layer, whose `call` is run symbolically."""
         layer, kind = call.operation, type(call.operation).__name__
         if not isinstance(layer, keras.Layer):
+            function = function_of(layer)
+            of_all = function and (
+                f"with `keras_nladv.register_path_rule({function}, rule)`, where `rule` is "
+                '"activation", "pass", "mixing" or another, for all of its calls; or '
+            )
             raise ValueError(
                 f"The path rules do not know operation '{call.name}' of class {kind} as it is used "
-                "here. Say how paths lead through the layer that calls it with "
-                "`keras_nladv.register_path_rule(ThatLayer, rule)`; put it into a layer if it is "
-                "in none."
+                f"here. Say how paths lead through it {of_all or ''}with "
+                "`keras_nladv.register_path_rule(ThatLayer, rule)` for the layer that calls it; "
+                "put it into one if it is in none."
             )
         for size in ASSUMED_SIZES:
             try:

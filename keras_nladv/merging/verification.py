@@ -180,7 +180,11 @@ def _batches(structure, size, samples, example_inputs):
 
 def _outputs(model, inputs):
     """What a model puts out for given seeds: a list of arrays of floats."""
-    with _same_seeds(model):
+    with _same_seeds(model), keras.StatelessScope():
+        # Stateful layers start anew, as those of a copy do, and keep the states of before.
+        for layer in private.sublayers(model):
+            if getattr(layer, "stateful", False) and getattr(layer, "states", None):
+                layer.reset_state()
         outputs = keras.tree.flatten(model(inputs, training=False))
     return [_floats(x) for x in outputs]
 

@@ -5,6 +5,7 @@ import keras
 import numpy as np
 
 from keras_nladv._copying.model_copy import ModelCopy
+from keras_nladv._copying.pointwise import fuses_activation
 from keras_nladv._copying.rebuilt import rebuilt
 from keras_nladv._keras import private
 from keras_nladv.layers.sparse_prelu import SparsePReLU
@@ -38,6 +39,10 @@ class Writer(ModelCopy):
         self._maps = []
         # Arrays, with the map of the constant channel that fills them, the sizes and the axis.
         self._borders = []
+
+    def shares(self, layer):
+        # The function of an activation may be written into a layer of its own.
+        return not fuses_activation(layer)
 
     def from_config(self, layer, changes=None, prefix=""):
         """Makes a layer like another, without what is of this library inside."""
@@ -86,6 +91,7 @@ class Writer(ModelCopy):
 
     def model(self, flat, steps, ends):
         """Writes the steps of a flat model; `ends` are the keys of its outputs in order."""
+        self.expect(flat)
         inputs, values = self.new_inputs(flat)
         self.write(steps, values, ends)
         _, structure = private.structures(flat)
@@ -112,7 +118,7 @@ class Writer(ModelCopy):
             for layer in (original, copy) if isinstance(original, keras.Layer) else ():
                 for part in private.sublayers(layer):
                     if part.name in names or isinstance(part, own.ON_WEIGHTS):
-                        self.copies.leave_out(original, part)
+                        self.copies.leave_out(copy, part)
         self.copies.transfer_weights()
         for layer, weights in self._weights:
             layer.set_weights(weights)

@@ -18,6 +18,7 @@ def copied(model):
     opened = OpenedBlocks()
     copy = opened.copied(model)
     opened.copies.transfer_weights()
+    opened.warn_of_shared(copy)
     warn_of_lost_methods(model, copy)
     return copy
 

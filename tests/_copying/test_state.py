@@ -180,3 +180,20 @@ def test_other_weights_are_refused():
     model = keras.Model(inputs, layers.ReLU()(Growing(name="odd")(inputs)))
     with pytest.raises(ValueError, match=r"'odd' of class Growing cannot be copied.*\[\(4,\)\]"):
         sparsify(model)
+
+
+@pytest.mark.once
+def test_lambdas_as_activations():
+    """By its configuration, Keras cannot make such a layer again."""
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            layers.Dense(4, activation=lambda x: ops.maximum(x, 0.1 * x)),
+            layers.Activation(lambda x: x * ops.sigmoid(x)),
+            layers.Dense(2, "relu"),
+        ]
+    )
+    x = np.random.default_rng(0).normal(size=(5, 4))
+    right = ops.convert_to_numpy(model(x))
+    for copied in (sparsify, collapse, lambda model: prune(model, 1.0)):
+        np.testing.assert_allclose(ops.convert_to_numpy(copied(model)(x)), right, atol=1e-6)

@@ -22,7 +22,9 @@ def test_a_name_that_has_moved_is_found(monkeypatch):
 ATTENTION = layers.MultiHeadAttention(1, 2)
 ATTENTION(*2 * [keras.Input((3, 4))])
 OWNERS = {
-    **dict.fromkeys(("get_mask", "set_mask", "autocast", "get_global", "Functional"), keras),
+    **dict.fromkeys(
+        ("get_mask", "set_mask", "autocast", "get_global", "set_global", "Functional"), keras
+    ),
     "graph": keras.Sequential([keras.Input((3,)), layers.Dense(2)]),
     "output_shape": layers.Lambda(abs),
     **dict.fromkeys(("operation", "call"), keras.Input((3,))),

@@ -12,6 +12,7 @@ pytestmark = pytest.mark.usefixtures("fast_weights")
 
 X = np.random.default_rng(1).normal(0, 2, (2, 4, 5)).astype("float32")
 SLOPES = np.linspace(-0.5, 1.5, 5)
+QUARTERS = keras.initializers.Constant(0.25)
 
 
 def single(applied, shape=(4, 5)):
@@ -231,8 +232,8 @@ def unknown(x):
 def test_what_is_no_pointwise_activation_is_left_and_reported():
     inputs = keras.Input((4, 5))
     x = layers.Activation(unknown, name="custom")(layers.Dense(5, activation="relu")(inputs))
-    nested = keras.Sequential([keras.Input((5,)), layers.Dense(5, activation="tanh")])
-    x = layers.TimeDistributed(nested, name="wrapped")(x)
+    regularized = layers.Dense(5, activation="tanh", activity_regularizer="l2")
+    x = layers.TimeDistributed(regularized, name="wrapped")(x)
     x = ops.minimum(x, 0.5)
     x = layers.Dense(6, activation="log_softmax", name="scores")(x)
     x = layers.Softmax(name="softmax")(layers.Activation("linear")(x))
@@ -381,6 +382,48 @@ def test_wrapped_layers(activation):
     }
     _, report = sparsified(model, x, select="each")
     assert report.converted == ["each"]
+
+
+def test_models_and_activations_in_wrappers():
+    inner = keras.Sequential(
+        [
+            keras.Input((4, 6, 6)),
+            layers.Conv2D(3, 3, activation="gelu", data_format="channels_first", name="conv"),
+            layers.PReLU(shared_axes=[2, 3], alpha_initializer=QUARTERS, name="prelu"),
+            layers.GlobalAveragePooling2D(data_format="channels_first"),
+        ],
+        name="inner",
+    )
+    first = layers.PReLU(shared_axes=[2, 3], alpha_initializer=QUARTERS)
+    same = layers.Conv2D(4, 3, padding="same", data_format="channels_first", activation=first)
+    inputs, other = keras.Input((None, 4, 6, 6)), keras.Input((4, 6, 6))
+    x = layers.TimeDistributed(same, name="same")(inputs)
+    x = layers.TimeDistributed(inner, name="each")(
+        layers.TimeDistributed(layers.ReLU(), name="plain")(x)
+    )
+    x = layers.Dense(2)(layers.Add()([x, inner(other)[:, None]]))
+    model = keras.Model([inputs, other], x)
+    rng = np.random.default_rng(0)
+    data = [rng.normal(size=(2, *shape)).astype("float32") for shape in ((3, 4, 6, 6), (4, 6, 6))]
+    sparse, report = sparsified(model, data)
+    assert not report.left
+    assert report.converted == ["inner/conv", "inner/prelu", "same", "plain"]
+    slopes = {layer.name: layer.slopes for layer in activations(sparse)}
+    shapes = {name: each.shape for name, each in slopes.items()}
+    assert shapes == {
+        "same_activation": (4,),
+        "plain": (4,),
+        "conv_activation": (3,),
+        "prelu": (3,),
+    }
+    # The model inside is one still, in the wrapper and beside it.
+    states = sum(layer.count_params() for layer in activations(sparse)) - 4 - 3
+    assert sparse.count_params() == model.count_params() + states
+    sparse.compile("sgd", "mse")
+    sparse.train_on_batch(data, np.ones((2, 3, 2)))
+    # The ReLU right behind the first keeps what is negative from being seen.
+    seen = [layer for layer in activations(sparse) if layer.name != "same_activation"]
+    assert all((slopes[layer.name] != layer.slopes).any() for layer in seen)
 
 
 def test_elements_of_wrapped_layers_are_left():

@@ -150,6 +150,10 @@ def signed(rng, shape):
     return rng.integers(-3, 4, shape)
 
 
+def holed(rng, shape):
+    return rng.choice([1.0, np.nan, np.inf, -np.inf], shape)
+
+
 def natural(rng, shape):
     return rng.integers(1, 6, shape)
 
@@ -449,7 +453,7 @@ CASES = {
         name: of_two_ids(getattr(ops, name))
         for name in words(
             """
-            equal not_equal greater greater_equal less less_equal isclose mod
+            greater greater_equal less less_equal isclose mod
             fmod floor_divide bitwise_and bitwise_or bitwise_xor
             bitwise_left_shift bitwise_right_shift left_shift right_shift gcd
             lcm power
@@ -492,6 +496,22 @@ CASES = {
         )
     },
     "isin": [ids(lambda x: ops.isin(x, np.array([1, 3])))],
+    # Values that are some number tell what is padded.
+    **{
+        name: [
+            *of_two_ids(getattr(ops, name)),
+            Case(partial(lambda f, x: f(x, 1.0), getattr(ops, name)), draw=natural),
+        ]
+        for name in ("equal", "not_equal")
+    },
+    **{
+        name: [Case(getattr(ops, name), draw=holed)]
+        for name in words("isinf isposinf isneginf isfinite")
+    },
+    "isnan": [
+        Case(ops.isnan, draw=holed),
+        Case(lambda x: ops.where(ops.isnan(x), 0.0, x), draw=natural),
+    ],
     **{
         name: [
             masks(along(getattr(ops, name), axis=-1), shape=(1, 2, 3)),
@@ -575,7 +595,7 @@ REFUSED = {
         arctan2 arctanh cbrt cosh erf erfc erfinv heaviside hypot i0 ldexp logaddexp logaddexp2
         nextafter sinc sinh tan""",
     "Steps, or places, made of values.": """allclose argpartition argsort bincount count_nonzero
-        digitize histogram in_top_k isfinite isinf isnan isneginf isposinf isreal nanargmax
+        digitize histogram in_top_k isreal nanargmax
         nanargmin nonzero searchsorted signbit sort top_k unique unravel_index""",
     "Complex numbers, or bits, taken apart.": """angle conj conjugate fft fft2 ifft2 imag
         irfft polar real rfft view

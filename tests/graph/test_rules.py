@@ -334,6 +334,39 @@ def test_activation_functions_of_a_user():
     assert path_length(model) == 1.0
 
 
+@pytest.mark.usefixtures("_forget_rules")
+@pytest.mark.parametrize(
+    ("function", "make", "rule", "name", "length"),
+    [
+        (ops.exp, ops.exp, "activation", "keras.ops.exp", 2.0),
+        (ops.abs, ops.abs, "activation", "keras.ops.absolute", 2.0),
+        (ops.sin, lambda x: ops.sin(3.0 * x), "pass", "keras.ops.sin", 1.0),
+        (ops.top_k, lambda x: list(ops.top_k(x, 2)), "mixing", "keras.ops.top_k", 1.0),
+        (ops.image.sobel_edges, None, "mixing", "keras.ops.image.sobel_edges", 1.0),
+    ],
+)
+def test_registered_operations(function, make, rule, name, length):
+    inputs = keras.Input((4, 4, 3))
+    model = keras.Model(inputs, (make or function)(layers.ReLU()(inputs)))
+    with pytest.raises(ValueError, match=rf"register_path_rule\({name}, rule\)"):
+        path_length(model)
+    register_path_rule(function, rule)
+    assert path_length(model) == length
+
+
+def test_what_is_padded_is_a_mask():
+    """Made by comparing data with a number, by Keras or by hand; what is compared else is none."""
+    inputs = keras.Input((5, 4))
+    x = layers.Dense(3, activation="relu")(layers.Masking()(inputs))
+    x = layers.LSTM(3, return_sequences=True)(x)
+    known = ops.any(ops.not_equal(inputs, -1.0), axis=-1, keepdims=True)
+    x = ops.where(ops.isnan(inputs[..., :1]), 0.0, x) * ops.cast(known, "float32")
+    assert path_length(keras.Model(inputs, x)) == 2.0
+    for step in (ops.equal(x, 0.0), ops.equal(inputs, ops.max(inputs)), inputs > 0.0):
+        with pytest.raises(ValueError, match="do not know operation"):
+            path_length(keras.Model(inputs, ops.cast(step, "float32") * inputs[..., :1]))
+
+
 @pytest.mark.parametrize(
     ("target", "rule", "error", "message"),
     [

@@ -188,3 +188,17 @@ def test_strings():
     collapsed = collapse(model, cost="macs", example_inputs=example)
     x = [ops.convert_to_tensor(each) for each in example]
     np.testing.assert_allclose(model(x)[0], collapsed(x)[0], atol=1e-5)
+
+
+def test_states_of_layers_start_anew():
+    """Of stateful ones, whose outputs differ from run to run."""
+    inputs = keras.Input(batch_shape=(3, 5, 4))
+    recurrent = layers.GRU(4, stateful=True)
+    model = keras.Model(inputs, recurrent(layers.Dense(6)(layers.Dense(8)(inputs))))
+    x = np.random.default_rng(0).normal(size=(3, 5, 4))
+    model(x)
+    plain = collapse(model, cost="macs", example_inputs=x)
+    recurrent.reset_state()
+    for _ in range(2):
+        outputs = [keras.ops.convert_to_numpy(each(x)) for each in (plain, model)]
+        np.testing.assert_allclose(*outputs, atol=1e-5)

@@ -41,7 +41,7 @@ def tried_and_claimed(model, run):
             ]
             with _moved(layer, unit):
                 changes = [
-                    ~np.isclose(x, y, rtol=1e-4, atol=1e-6).all(axis=0, keepdims=True)
+                    ~np.isclose(x, y, rtol=1e-5, atol=1e-6).all(axis=0, keepdims=True)
                     for x, y in zip(run(), before)
                 ]
             reached = _reached(tracer.reading.graph, np.concatenate(nodes))

@@ -149,7 +149,7 @@ def video_classifier():
 
 @specimen
 def timeseries_transformer():
-    inputs = x = keras.Input((6, 2))
+    inputs = x = keras.Input((6, 3))
     for _ in range(2):
         y = layers.MultiHeadAttention(key_dim=2, num_heads=2, dropout=0.1)(x, x)
         res = layers.LayerNormalization(epsilon=1e-6)(layers.Dropout(0.1)(y)) + x

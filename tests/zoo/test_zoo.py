@@ -72,6 +72,8 @@ def slopes(model):
 @pytest.mark.filterwarnings("ignore:Layer '.*' .* was passed an input with a mask")
 # Of layers without a `build`, when they are loaded.
 @pytest.mark.filterwarnings("ignore:.build\\(\\). was called on layer")
+# JAX has no numbers of 64 bits, which models of text ask for.
+@pytest.mark.filterwarnings("ignore:[\\s\\S]*Explicitly requested dtype int64")
 # Of the few weights that there are, half may cut a path.
 @pytest.mark.filterwarnings("ignore:The masks cut every path")
 @pytest.mark.parametrize("name", [case(name) for name in ZOO])

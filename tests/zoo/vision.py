@@ -526,7 +526,7 @@ def external_attention_transformer():
         x = ops.transpose(x, axes=[0, 2, 1, 3])
         attn = layers.Dense(dim // dim_coefficient)(x)
         attn = layers.Softmax(axis=2)(attn)
-        attn = ops.divide(attn, ops.convert_to_tensor(1e-9) + ops.sum(attn, axis=-1, keepdims=True))
+        attn = ops.divide(attn, 1e-9 + ops.sum(attn, axis=-1, keepdims=True))
         attn = layers.Dropout(0.2)(attn)
         x = layers.Dense(dim * dim_coefficient // num_heads)(attn)
         x = ops.transpose(x, axes=[0, 2, 1, 3])
