@@ -9,6 +9,10 @@ from studies.statistics.significance import seeds_needed
 class Pilot:
     """Computes the number of seeds of an experiment from the gaps that its first seeds show.
 
+    Three seeds may happen to lie close together. So it is computed again when as many are there,
+    and more are run if their spread is wider. That depends on the spread alone: a study that went
+    on until a gap is told from 0 would find one where there is none.
+
     Gaps are those between the first two variants, or methods of `compress.py`, at the same target.
     As it follows from them alone, a study that was stopped finds it again from what is on disk.
 
@@ -19,6 +23,7 @@ class Pilot:
 
     def __init__(self, experiment: Experiment, backend: str):
         self.experiment, self.backend = experiment, backend
+        self.seeds = experiment.seeds.pilot
         self.cells = {cell.id for cell in experiment.cells(backend)}
         self.scores = {}
 
@@ -55,9 +60,11 @@ class Pilot:
         return float(np.sqrt(np.mean(variances))) if variances else None
 
     def more(self):
-        """The cells of all seeds after those of the pilot, which must be through."""
-        seeds = self.experiment.seeds
-        wanted = seeds.least
+        """The cells that are needed beyond those that there are, which must be through."""
+        limits, wanted = self.experiment.seeds, self.experiment.seeds.least
         if self.deviation is not None:
-            wanted = min(max(seeds_needed(self.deviation, most=seeds.most), wanted), seeds.most)
-        return self.experiment.cells(self.backend, range(seeds.pilot, wanted))
+            wanted = min(max(seeds_needed(self.deviation, most=limits.most), wanted), limits.most)
+        cells = self.experiment.cells(self.backend, range(self.seeds, wanted))
+        self.seeds = max(self.seeds, wanted)
+        self.cells |= {cell.id for cell in cells}
+        return cells

@@ -104,6 +104,17 @@ def test_seeds_follow_from_the_pilot(tmp_path, spread, seeds):
     assert seeds == np.clip(seeds_needed(spread * 2**0.5 / 2), 3, 6)
 
 
+def test_a_pilot_whose_seeds_happen_to_agree(tmp_path):
+    """Their spread asks for 3 seeds; that of 3 for 5, and that of 5 for no more than those."""
+    gaps = [3.0, 3.0, 3.9, 3.5, 3.5, 20.0]
+    wanted = [seeds_needed(np.std(gaps[:number], ddof=1)) for number in (2, 3, 5)]
+    assert wanted == [2, 5, 4]
+    engine = MadeUp(tmp_path, lambda variant, seed: 50 + (variant == "late") * gaps[seed])
+    cells = list(carry_out([experiment()], "jax", tmp_path, engine))
+    assert {cell.options["seed"] for cell in cells} == {0, 1, 2, 3, 4}
+    assert [*carry_out([experiment()], "jax", tmp_path, None)] == cells
+
+
 def test_a_pilot_that_fails(tmp_path):
     """Then as few seeds as may be are run, and the study goes on."""
     engine = MadeUp(tmp_path, lambda variant, seed: None if variant == "late" else 50)
