@@ -11,7 +11,9 @@ def double():
         if keras.backend.backend() == "jax":
             import jax
 
-            stack.enter_context(jax.enable_x64(True))
+            # Earlier versions have it among their experiments.
+            place = jax if hasattr(jax, "enable_x64") else jax.experimental
+            stack.enter_context(place.enable_x64(True))
         policy = keras.config.dtype_policy()
         keras.config.set_dtype_policy("float64")
         stack.callback(keras.config.set_dtype_policy, policy)
