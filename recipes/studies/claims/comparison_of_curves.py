@@ -102,7 +102,7 @@ class ComparisonOfCurves:
             for each in differences
             if each.experiment in self.reasons
         ]
-        finding.table = _table(differences)
+        finding.table = _table(differences, dict(zip(map(id, judged), corrected)))
         # Where each seed has one point there is no curve: the difference says it all.
         kinds = {each.experiment: self.kinds(results, each.experiment) for each in differences}
         lines = {
@@ -148,13 +148,13 @@ def _sentence(difference, p=None):
     )
 
 
-def _table(differences):
+def _table(differences, corrected):
     rows = []
     for each in differences:
-        rows.append((each, each.where, each.gap))
+        # The verdict is made of the means over targets: only these are tested.
+        rows.append((each, each.where, each.gap, corrected.get(id(each))))
         if len(each.at) > 1:
-            rows += [(each, f"{target:g}", gap) for target, gap in each.at.items()]
-    corrected = holm([gap.p for *_, gap in rows])
+            rows += [(each, f"{target:g}", gap, None) for target, gap in each.at.items()]
     return pd.DataFrame(
         {
             "experiment": each.experiment,
@@ -162,8 +162,8 @@ def _table(differences):
             "target": where,
             "difference": str(gap),
             "95 % interval": gap.ends,
-            "p, Holm": f"{p:.2g}",
+            "p, Holm": "-" if p is None else f"{p:.2g}",
             "seeds": len(gap.values),
         }
-        for (each, where, gap), p in zip(rows, corrected)
+        for each, where, gap, p in rows
     )

@@ -97,10 +97,13 @@ def draw_curves(axes, curves, color, label) -> None:
     """Draws the curves of all seeds, and thicker their mean at the path lengths that all have."""
     for x, y in curves.values():
         axes.plot(x, y, "o-", color=color, alpha=0.35, linewidth=1, markersize=3)
-    low = max(x[0] for x, _ in curves.values())
-    high = max(low, min(x[-1] for x, _ in curves.values()))
+    # A seed that is not through may have one point.
+    most = max(min(len(x), 2) for x, _ in curves.values())
+    whole = [(x, y) for x, y in curves.values() if len(x) >= most]
+    low = max(x[0] for x, _ in whole)
+    high = max(low, min(x[-1] for x, _ in whole))
     grid = np.linspace(low, high, 201)
-    mean = np.mean([np.interp(grid, x, y) for x, y in curves.values()], axis=0)
+    mean = np.mean([np.interp(grid, x, y) for x, y in whole], axis=0)
     # One target makes no line.
     style = "o" if low == high else "-"
     axes.plot(grid, mean, style, color=color, linewidth=2.2, markersize=9, label=label)

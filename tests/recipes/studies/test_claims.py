@@ -107,6 +107,7 @@ def test_late_against_early(gap, noise, verdict, said):
     assert said in finding.sentences[0]
     assert "late, longer - early" in list(finding.table[""])
     assert f"{gap + 1:.2f} ± {noise:.2f}" in finding.sentences[1]
+    assert f"p = {finding.table['p, Holm'][0]} after Holm" in finding.sentences[0]
     assert finding.number.startswith(f"{gap:.2f} points, 95 % interval")
     # Only where it is not known takes it more.
     assert ("numbers of seeds: " in " ".join(finding.sentences)) == (verdict == UNDECIDED)
