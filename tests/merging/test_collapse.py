@@ -705,6 +705,7 @@ def test_export_to_onnx(tmp_path):
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.once
 def test_names_of_a_model_from_a_file(tmp_path):
     """Operations are numbered in a session, and a model that comes into it has such names."""
     model = linearized(inverted_residual(size=(None, None)), 0.7)
