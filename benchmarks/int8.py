@@ -48,8 +48,8 @@ def in_keras(model):
     return accuracy, (folder / "model.keras").stat().st_size
 
 
-def in_litert(model, **options):
-    LiteRT(model, batch_size=1, **options).save(folder / "model.tflite")
+def in_litert(model, single, **options):
+    single.save(folder / "model.tflite")
     accuracy = tested(LiteRT(model, **options))
     return accuracy, (folder / "model.tflite").stat().st_size
 
@@ -58,8 +58,8 @@ rows, networks = {"as trained, Keras": in_keras(pressed)}, {}
 for name, for_int8 in (("merged", False), ("apart", True)):
     model = collapse(pressed, cost="macs", for_int8=for_int8)
     for kind, dynamic_range in ((f"{name}, LiteRT", False), (f"{name}, LiteRT, int8", True)):
-        rows[kind] = in_litert(model, dynamic_range=dynamic_range)
         networks[kind] = LiteRT(model, batch_size=1, dynamic_range=dynamic_range)
+        rows[kind] = in_litert(model, networks[kind], dynamic_range=dynamic_range)
     for layer in model.layers:
         if isinstance(layer, keras.layers.Dense):
             layer.quantize("int8")

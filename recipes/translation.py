@@ -121,9 +121,7 @@ model = translator(
     granularity=config.granularity,
 )
 steps = len(train)
-if config.pressure == "gradual":
-    config.default(strength=0.001)
-config.default(strength=config.fast_strength(config.epochs, steps))
+config.choose_strength(0.001, config.epochs, steps)
 model.compile(
     keras.optimizers.Adam(
         WarmedUp(

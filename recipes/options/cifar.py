@@ -75,11 +75,7 @@ class Config(LinearizationConfig):
         self.dataset, self.dataset_note = data.name, data.note
         self.default(epochs=25 if data.small else 100, batch_size=64 if data.small else 128)
         self.complete(self.epochs)
-        if self.pressure == "gradual":
-            self.default(strength=0.015 if data.small else 0.0015)
         steps = max(len(data.x_train) // self.batch_size, 1)
-        self.default(
-            strength=self.fast_strength(self.epochs, steps),
-            learning_rate=0.1 if self.optimizer == "sgd" else 0.001,
-        )
+        self.choose_strength(0.015 if data.small else 0.0015, self.epochs, steps)
+        self.default(learning_rate=0.1 if self.optimizer == "sgd" else 0.001)
         data.require_batches(batch_size=self.batch_size)

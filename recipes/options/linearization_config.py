@@ -75,6 +75,17 @@ class LinearizationConfig(RunConfig):
             rate = 0.5 * (1 + math.cos(math.pi * min((self.start_epoch or 0) / epochs, 0.9)))
         return float(f"{3 / (steps * rate):.3g}")
 
+    def choose_strength(self, gradual: float, epochs: int, steps: int) -> None:
+        """Chooses the pressure, if the command line left it open.
+
+        Args:
+            gradual: What it is with `--pressure gradual`.
+            epochs: Number of epochs.
+            steps: Number of steps of an epoch.
+        """
+        fast = self.pressure == "fast"
+        self.default(strength=self.fast_strength(epochs, steps) if fast else gradual)
+
     def complete(self, epochs: int) -> None:
         """Chooses what the command line left open."""
         self.default(start_epoch=epochs * 2 // 5)

@@ -130,13 +130,12 @@ def plot_pareto(rows, title, where):
     Returns:
         A `matplotlib.figure.Figure`.
     """
-    figure = Figure(figsize=(10, 4.8), dpi=120, layout="constrained")
-    figure.suptitle(title)
+    figure, both = _side_by_side(title)
     methods = list(dict.fromkeys(row["method"] for row in rows[1:]))
     colors = [GRAY, BLUE, ORANGE, "#3a8f5c", "#a33b5f", "#6b55a3", "#4aa3a8"]
     colors = dict(zip(methods, colors, strict=False))
     axes_of = zip(
-        figure.subplots(1, 2, sharey=True),
+        both,
         ("ms", "nonlinear_operations"),
         (f"milliseconds for a batch of {where}", "nonlinear operations for one image"),
     )
@@ -185,9 +184,7 @@ def plot_feature_updates(summaries, steps, title):
     Returns:
         A `matplotlib.figure.Figure`.
     """
-    figure = Figure(figsize=(10, 4.8), dpi=120, layout="constrained")
-    figure.suptitle(title)
-    by_updates, by_distance = figure.subplots(1, 2, sharey=True)
+    figure, (by_updates, by_distance) = _side_by_side(title)
     rates = sorted({summary["learning_rate"] for summary in summaries})
     colors = (GRAY, BLUE, ORANGE, "#3a8f5c", "#a33b5f", "#6b55a3")
     for number, (rate, color) in enumerate(zip(rates, itertools.cycle(colors))):
@@ -232,9 +229,7 @@ def plot_transfer(summaries, title):
     Returns:
         A `matplotlib.figure.Figure`.
     """
-    figure = Figure(figsize=(10, 4.8), dpi=120, layout="constrained")
-    figure.suptitle(title)
-    by_density, by_epoch = figure.subplots(1, 2, sharey=True)
+    figure, (by_density, by_epoch) = _side_by_side(title)
     colors = {"dense": "black", "transfer": BLUE, "magnitude": ORANGE, "random": GRAY}
     colors |= {"snip": "#3a8f5c", "synflow": "#a33b5f"}
     densities = [s["density"] for s in summaries if s["method"] != "dense"] or [1.0]
@@ -265,6 +260,13 @@ def plot_transfer(summaries, title):
     for axes in (by_density, by_epoch):
         _show_accuracies(axes)
     return figure
+
+
+def _side_by_side(title):
+    """A figure, and two axes in it that share the upward one."""
+    figure = Figure(figsize=(10, 4.8), dpi=120, layout="constrained")
+    figure.suptitle(title)
+    return figure, figure.subplots(1, 2, sharey=True)
 
 
 def _show_accuracies(axes):

@@ -94,15 +94,15 @@ class ComparisonOfCurves:
             return finding
         finding.verdict = verdict([each.gap for each in judged])
         finding.number = number(judged[0].gap)
-        corrected = holm([each.gap.p for each in judged])
-        finding.sentences = [_sentence(each, p) for each, p in zip(judged, corrected)]
+        corrected = dict(zip(map(str, judged), holm([each.gap.p for each in judged])))
+        finding.sentences = [_sentence(each, corrected[str(each)]) for each in judged]
         finding.sentences += missing_seeds({str(each): each.gap for each in judged})
         finding.sentences += [
             f"Tested as a reason: {self.reasons[each.experiment]}. There {_sentence(each)}"
             for each in differences
             if each.experiment in self.reasons
         ]
-        finding.table = _table(differences, dict(zip(map(id, judged), corrected)))
+        finding.table = _table(differences, corrected)
         # Where each seed has one point there is no curve: the difference says it all.
         kinds = {each.experiment: self.kinds(results, each.experiment) for each in differences}
         lines = {
@@ -152,7 +152,7 @@ def _table(differences, corrected):
     rows = []
     for each in differences:
         # The verdict is made of the means over targets: only these are tested.
-        rows.append((each, each.where, each.gap, corrected.get(id(each))))
+        rows.append((each, each.where, each.gap, corrected.get(str(each))))
         if len(each.at) > 1:
             rows += [(each, f"{target:g}", gap, None) for target, gap in each.at.items()]
     return pd.DataFrame(
