@@ -127,15 +127,15 @@ class Engine:
 
     def convert(self, model: keras.Model) -> None:
         """Converts the model, for inputs as in `inputs`, and loads it for `threads` threads."""
-        raise NotImplementedError
+        raise NotImplementedError  # Each engine has its own.
 
     def run(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         """Runs the network on a batch, inputs and outputs in the order of the model's."""
-        raise NotImplementedError
+        raise NotImplementedError  # Each engine has its own.
 
     def write(self, path: Path) -> None:
         """Writes the network to a file whose name ends in `suffix`."""
-        raise NotImplementedError
+        raise NotImplementedError  # Each engine has its own.
 
     def __call__(self, inputs: Any) -> Any:
         """Runs the network on a batch.

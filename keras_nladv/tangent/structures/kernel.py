@@ -33,8 +33,8 @@ class KernelStructure(Structure):
 
     def columns(self, operand, shape):
         """What the kernel is multiplied with, given the shape of an example's result."""
-        raise NotImplementedError
+        raise NotImplementedError  # Each kind of layer has its own.
 
     def rows(self, gradients):
         """The gradients, as the rows of `matrices`."""
-        raise NotImplementedError
+        raise NotImplementedError  # Each kind of layer has its own.

@@ -37,7 +37,7 @@ class Structure:
             note: Function of the operand and the result of a call, which returns the result that
                 the call goes on with.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # Each kind of layer has its own.
 
     def matrices(self, operand: Any, gradients: Any) -> tuple[Any, Any]:
         """Columns and rows of a call.
@@ -51,4 +51,4 @@ class Structure:
             `(n, groups, k, filters, positions)`. In which order groups, positions, fan-in and
             filters are is up to the structure.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # Each kind of layer has its own.
