@@ -57,9 +57,9 @@ from results.compressions import budgets, note_pareto, table
 from results.costs import macs
 from results.plots import plot_pareto
 from running.run import Run
+from training.budget import linearize, random_channels, ranked_by_entropy, ranked_by_loss
 from training.classifier import compile_classifier
 from training.first_state import FirstState
-from training.linearization import linearize, random_channels, ranked_by_entropy, ranked_by_loss
 from training.progress import CLASSIFIER, LINEARIZATION, Progress
 from training.schedules import cosine
 

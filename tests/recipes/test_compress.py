@@ -18,7 +18,7 @@ from keras_nladv.merging import PressureWeights
 from keras_nladv.merging.costs import Stopwatch
 from results.costs import macs
 from tests.cases import once_but
-from training.linearization import linearize, random_channels, ranked_by_entropy, ranked_by_loss
+from training.budget import linearize, random_channels, ranked_by_entropy, ranked_by_loss
 
 from .recipe import Recipe, assert_is_picture
 

@@ -1,4 +1,4 @@
-"""Which units become linear, other than by pressure alone."""
+"""Which units become linear to meet a budget, other than by pressure alone."""
 
 from collections import defaultdict
 
