@@ -49,7 +49,7 @@ from keras_nladv import (
     pressure_weights,
     sparsify,
 )
-from keras_nladv.engines.registry import find_engine
+from keras_nladv.engines import find_engine
 from keras_nladv.merging import PressureWeights
 from networks.convnets import convnet
 from networks.given import given

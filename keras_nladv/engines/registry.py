@@ -46,9 +46,22 @@ def register_engine(name: str, engine: type[Engine]) -> None:
 def find_engine(name: str) -> type[Engine]:
     """Returns the engine that goes by a name, if it can be used here.
 
+    Args:
+        name: `"keras"`, `"onnxruntime"`, `"litert"`, `"openvino"`, or one that was made known with
+            `register_engine`.
+
+    Returns:
+        A subclass of `keras_nladv.engines.Engine`.
+
     Raises:
         ValueError: If there is none, or if it takes no models from this backend.
         ImportError: If a package that it needs is not installed.
+
+    Example:
+
+    >>> from keras_nladv.engines import find_engine
+    >>> find_engine("keras").name
+    'keras'
     """
     if name not in _ENGINES:
         raise ValueError(

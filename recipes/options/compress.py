@@ -96,7 +96,7 @@ class Config(ImagesConfig):
             needed["export", self.export] = EXPORTS[self.export]
         if self.engine != "keras":
             # Keras comes with it, whose backend is chosen.
-            from keras_nladv.engines.registry import find_engine
+            from keras_nladv.engines import find_engine
 
             needed["engine", self.engine] = find_engine(self.engine).packages
         for (option, value), packages in needed.items():

@@ -8,7 +8,7 @@ import pytest
 from keras import layers
 
 from keras_nladv import engines, register_engine
-from keras_nladv.engines.registry import find_engine
+from keras_nladv.engines import find_engine
 
 pytestmark = pytest.mark.once
 
