@@ -1,7 +1,7 @@
-import math
 import numbers
 import os
 import re
+import sys
 
 import keras
 import numpy as np
@@ -41,9 +41,23 @@ def number(name, value, wanted, within):
     """
     plain = scalar(value)
     valid = isinstance(plain, numbers.Real) and not isinstance(plain, bool)
-    if not valid or not (math.isfinite(plain) and within(plain)):
+    # No float is as large as integers can be.
+    valid = valid and abs(plain) <= sys.float_info.max
+    if not valid or not within(plain):
         raise ValueError(f"`{name}` must be {wanted}. Received: {name}={value!r}")
     return float(plain)
+
+
+def flag(name, value):
+    """`value` as a bool.
+
+    Raises:
+        ValueError: If it is neither True nor False.
+    """
+    plain = scalar(value)
+    if not isinstance(plain, bool):
+        raise ValueError(f"`{name}` must be True or False. Received: {name}={value!r}")
+    return plain
 
 
 def directory(name, value):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 import keras
 import numpy as np
 
-from keras_nladv._common.arguments import integer, number
+from keras_nladv._common.arguments import flag, integer, number
 from keras_nladv.callbacks.exact_target import ExactTarget, release
 from keras_nladv.graph.path_graph import PathGraph
 from keras_nladv.regularizers import NonlinearitySparsity
@@ -129,10 +129,7 @@ class LinearizationSchedule(keras.callbacks.Callback):
         self.end_epoch = None if end_epoch is None else integer("end_epoch", end_epoch, least=0)
         self.check_every = integer("check_every", check_every, least=1)
         self.weights = _weights(weights)
-        if not isinstance(exact_target, (bool, np.bool_)):
-            raise ValueError(
-                f"`exact_target` must be True or False. Received: exact_target={exact_target!r}"
-            )
+        exact_target = flag("exact_target", exact_target)
         if exact_target and not self._has_target():
             raise ValueError(
                 "`exact_target` must be False without a target that counts units. Received: "
@@ -145,7 +142,7 @@ class LinearizationSchedule(keras.callbacks.Callback):
                 f"would be linear that nothing has pressed. Received: end_epoch={self.end_epoch} "
                 f"and start_epoch={self.start_epoch}"
             )
-        self.exact_target = bool(exact_target)
+        self.exact_target = exact_target
         self._is_training = False
         self._watch = FreezingWatch()
 

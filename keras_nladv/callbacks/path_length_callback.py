@@ -2,6 +2,7 @@ import os
 
 import numpy as np
 
+from keras_nladv._common.arguments import flag
 from keras_nladv.events.event_callback import EventCallback
 from keras_nladv.graph.path_graph import PathGraph
 from keras_nladv.slopes.freezing_watch import FreezingWatch
@@ -54,8 +55,8 @@ class PathLengthCallback(EventCallback):
         weights: bool = False,
     ):
         super().__init__(log_dir)
-        self.unnormalized = unnormalized
-        self.weights = weights
+        self.unnormalized = flag("unnormalized", unnormalized)
+        self.weights = flag("weights", weights)
         self._watch = FreezingWatch()
         if log_dir is not None:
             from keras_nladv.callbacks.core_drawing import draw_core

@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from keras_nladv._common.arguments import flag
 from keras_nladv._copying.model_class import warn_of_lost_methods
 from keras_nladv.conversion.sparsifier import Sparsifier
 from keras_nladv.conversion.sparsify_report import SparsifyReport
@@ -79,6 +80,9 @@ def sparsify(
             f"Received: select={select!r}"
         )
 
+    share = flag("share_around_depthwise", share_around_depthwise)
+    return_report = flag("return_report", return_report)
+
     def selected(name, operation):
         if isinstance(select, str):
             return fnmatch.fnmatchcase(name, select)
@@ -90,7 +94,7 @@ def sparsify(
         selected,
         options,
         keras.regularizers.get(alpha_regularizer) or NonlinearitySparsity(0.0),
-        share_around_depthwise,
+        share,
     )
     sparse = sparsifier.copied(model)
     report = SparsifyReport(sparsifier.rows)

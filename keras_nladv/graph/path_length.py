@@ -1,5 +1,6 @@
 import keras
 
+from keras_nladv._common.arguments import flag
 from keras_nladv.graph.activation import Activation
 from keras_nladv.graph.path_graph import PathGraph
 
@@ -47,7 +48,8 @@ def path_length(model: keras.Model, normalized: bool = True, weights: bool = Fal
 
     Raises:
         ValueError: If the model is not built or subclassed, or if it has a layer, operation or
-            activation function that the path rules do not know. The message says what to do.
+            activation function that the path rules do not know, or if a flag is neither True nor
+            False. The message says what to do.
 
     Example:
 
@@ -67,4 +69,5 @@ def path_length(model: keras.Model, normalized: bool = True, weights: bool = Fal
     Source: *Nonlinear Advantage*, arXiv 2211.17180; its first version,
     *Average Path Length: Sparsification of Nonlinearities Creates Surprisingly Shallow Networks*.
     """
+    normalized, weights = flag("normalized", normalized), flag("weights", weights)
     return PathGraph.of(model, weights).path_length(normalized)

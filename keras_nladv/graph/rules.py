@@ -61,10 +61,11 @@ def register_path_rule(
     if rule is None:
         return lambda function: register_path_rule(target, function)
     is_class = isinstance(target, type)
-    if not callable(target) or (is_class and not issubclass(target, keras.Operation)):
+    is_rule_for = issubclass(target, keras.Operation) if is_class else callable(target)
+    if not is_rule_for or isinstance(target, keras.Operation):
         raise TypeError(
-            "`target` must be a class of layers or operations, or an activation function. "
-            f"Received: target={target!r}"
+            "`target` must be a class of layers or operations, not one of them, or an activation "
+            f"function. Received: target={target!r}"
         )
     if isinstance(rule, str) and rule in GENERAL_RULES:
         rule = GENERAL_RULES[rule]

@@ -102,7 +102,7 @@ class SparsePReLU(keras.layers.Layer):
             raise ValueError(
                 f"`axis` must be an integer other than 0, the batch axis. Received: axis={axis!r}"
             )
-        if granularity not in GRANULARITIES:
+        if not isinstance(granularity, str) or granularity not in GRANULARITIES:
             raise ValueError(
                 f"`granularity` must be one of {GRANULARITIES}. Received: "
                 f"granularity={granularity!r}"

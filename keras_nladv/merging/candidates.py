@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_nladv.merging.forms import available
 from keras_nladv.merging.linear_map import LinearMap
-from keras_nladv.merging.steps import ActivationStep, AddStep, MapStep, Step, new_key
+from keras_nladv.merging.steps import ActivationStep, AddStep, MapStep, Step, new_key, same_dtype
 
 
 @dataclass(eq=False)
@@ -210,9 +210,9 @@ class Finder:
     def _following(self, step):
         """The activation and the map behind a map, `None` for what there is not."""
         after, activation = self._only_consumer(step), None
-        if isinstance(after, ActivationStep) and after.axis == step.axis:
+        if isinstance(after, ActivationStep) and _joins(step, after):
             activation, after = after, self._only_consumer(after)
-        if not isinstance(after, MapStep) or after.axis != step.axis:
+        if not isinstance(after, MapStep) or not _joins(step, after):
             return activation, None
         return activation, after
 
@@ -230,7 +230,7 @@ class Finder:
             The steps of those maps, the `AddStep`, and one map for all; or `None`.
         """
         add, entry = self._only_consumer(run[-1]), run[0].inputs[0]
-        if not isinstance(add, AddStep):
+        if not isinstance(add, AddStep) or not same_dtype(run[-1], add):
             return None
         total, shortcuts = direct, []
         operands = list(add.inputs)
@@ -246,7 +246,7 @@ class Finder:
                 isinstance(maker, MapStep)
                 and maker.inputs[0] == entry
                 and self._only_consumer(maker) is add
-                and maker.axis == run[0].axis
+                and _joins(run[0], maker)
             ):
                 shortcuts.append(maker)
                 shortcut = maker.map
@@ -275,10 +275,20 @@ class Finder:
             names = ", ".join(sorted(step.name for step in self._consumers[key]))
             return f"several consumers: {names}"
         (after,) = self._consumers[key]
+        typed = [maker, activation, *([after] if isinstance(after, MapStep) else [])]
+        if not same_dtype(*typed):
+            return "dtypes differ: " + ", ".join(
+                f"{step.name} in {step.policy.compute_dtype}" for step in typed
+            )
         if isinstance(after, MapStep) and after.axis == activation.axis:
             depthwise = " and ".join(x.name for x in (maker, after) if _splits_by_inputs(x.map))
             return f"its units are not linear on the other side of {depthwise}, too"
         return f"after it: {_kind(after)}"
+
+
+def _joins(step, other):
+    """Whether another step has its channels along the same axis, and numbers of the same type."""
+    return step.axis == other.axis and same_dtype(step, other)
 
 
 def _in_order(run, between):

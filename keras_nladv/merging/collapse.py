@@ -3,6 +3,7 @@ from typing import Any
 
 import keras
 
+from keras_nladv._common.arguments import flag, number
 from keras_nladv._copying.model_class import PREDICTION, warn_of_lost_methods
 from keras_nladv.merging.arguments import checked, examples, run_once
 from keras_nladv.merging.collapse_plan import CollapsePlan
@@ -53,6 +54,7 @@ def collapse_plan(
     """
     batch_size, threads, size = checked(model, engine, cost, batch_size, threads, size)
     example_inputs, size = examples(model, example_inputs, size)
+    for_int8, verbose = flag("for_int8", for_int8), flag("verbose", verbose)
     run_once(model, size, example_inputs)
     setting = engine, batch_size, threads, size, example_inputs, for_int8
     plan = Planner(model, Surgeon(model), cost, *setting).plan()
@@ -127,6 +129,10 @@ def collapse(
     """
     batch_size, threads, size = checked(model, engine or "keras", cost, batch_size, threads, size)
     example_inputs, size = examples(model, example_inputs, size)
+    for_int8 = flag("for_int8", for_int8)
+    if tolerance is not None:
+        wanted = "`None` or a finite number of at least 0"
+        tolerance = number("tolerance", tolerance, wanted, lambda given: given >= 0)
     run_once(model, size, example_inputs)
     surgeon = Surgeon(model)
     if plan is None:

@@ -45,11 +45,13 @@ def read_steps(model):
         shapes.update((id(tensor), tuple(tensor.shape)) for tensor in node.outputs)
         operation = node.operation
         sources = [aliases.get(id(x), id(x)) for x in node.arguments.keras_tensors]
-        if isinstance(operation, IDLE) or _is_linear_activation(operation):
+        # As the last layer often does under mixed precision.
+        casts = any(x.dtype != node.outputs[0].dtype for x in node.arguments.keras_tensors)
+        if not casts and (isinstance(operation, IDLE) or _is_linear_activation(operation)):
             aliases[id(node.outputs[0])] = sources[0]
             continue
         read = _read(node, sources, calls[id(operation)] > 1)
-        if isinstance(read[0], ActivationStep) and read[0].linear.all():
+        if not casts and isinstance(read[0], ActivationStep) and read[0].linear.all():
             aliases[id(node.outputs[0])] = sources[0]
             continue
         for step in read[:-1]:
@@ -81,7 +83,7 @@ def _read(node, sources, is_shared):
         )
         shapes = {tuple(x.shape) for x in node.arguments.keras_tensors}
         if is_sum and len(shapes) == 1 and len(sources) > 1:
-            return [AddStep(**common, policy=getattr(operation, "dtype_policy", None))]
+            return [AddStep(**common, policy=_policy(node))]
     if not isinstance(operation, keras.Layer):
         return [Step(**common, reason=f"operation {kind} mixes or moves elements")]
     rank = len(node.outputs[0].shape) - 2
@@ -111,6 +113,12 @@ def _read(node, sources, is_shared):
     ]
 
 
+def _policy(node):
+    """The dtype policy of a layer, or for an operation that of what it puts out."""
+    policy = getattr(node.operation, "dtype_policy", None)
+    return policy or keras.DTypePolicy(node.outputs[0].dtype)
+
+
 def _kind(layer):
     if isinstance(layer, (keras.layers.Dense, keras.layers.EinsumDense)):
         return "dense"
@@ -120,7 +128,7 @@ def _kind(layer):
 def _read_activation(node, common):
     operation = node.operation
     shape = tuple(node.outputs[0].shape)
-    policy = getattr(operation, "dtype_policy", None)
+    policy = _policy(node)
     if isinstance(operation, SparsePReLU):
         return read_units(operation, node, common)
     if len(shape) < 2:

@@ -132,4 +132,9 @@ class ActivationStep(Step):
 class AddStep(Step):
     """A sum of tensors of one shape."""
 
-    policy: Any = None
+    policy: Any = field(kw_only=True)
+
+
+def same_dtype(*steps):
+    """Whether steps with policies compute, and put out, numbers of one type."""
+    return len({step.policy.compute_dtype for step in steps}) == 1

@@ -13,7 +13,7 @@ from keras_nladv.merging import own
 from keras_nladv.merging.forms import FORMS, chosen
 from keras_nladv.merging.linear_layers import CONVOLUTIONS, DEPTHWISE, PADDINGS
 from keras_nladv.merging.reader import read_units
-from keras_nladv.merging.steps import ActivationStep, AddStep, MapStep
+from keras_nladv.merging.steps import ActivationStep, AddStep, MapStep, same_dtype
 
 MAX_POOLING = (
     keras.layers.MaxPooling1D,
@@ -82,7 +82,7 @@ class Writer(ModelCopy):
         common = {"name": name, "inputs": [], "outputs": [], "node": None}
         step = read_units(units, private.source(units(inputs)), common)
         if step.linear.all():
-            return keras.layers.Activation("linear", name=name)
+            return keras.layers.Activation("linear", name=name, dtype=units.dtype_policy)
         # Made of the configuration it has no weights, those of a PReLU would be lost.
         is_binary = np.isin(step.slopes, (0.0, 1.0)).all()
         step = replace(step, form="" if is_binary else "sum")
@@ -256,6 +256,13 @@ class Writer(ModelCopy):
         if step.node is not None and not is_sparse:
             return self._repeated(step, [inputs])
         name = self.names.unique(step.name)
+        if step.linear.all():
+            # It was not left out because it casts.
+            return keras.layers.Activation("linear", name=name, dtype=step.policy)(inputs)
+        if inputs.dtype != step.policy.compute_dtype:
+            # What operations put out is of the type of their inputs.
+            cast = self.names.unique(f"{name}_cast")
+            inputs = keras.layers.Activation("linear", name=cast, dtype=step.policy)(inputs)
         if not step.slopes.any():
             return self.base(step, inputs, name)
         _, write = FORMS[chosen(step, inputs)]
@@ -300,6 +307,7 @@ def _fits(step, following):
         isinstance(following, ActivationStep)
         and not following.slopes.any()
         and not isinstance(following.function, keras.Operation)
+        and same_dtype(step, following)
         and step.kind != "any"
         and not step.map.takes_one
     )

@@ -60,7 +60,7 @@ def prune(
     95
     """
     density = require_density(density)
-    if not callable(scores) and scores not in SCORES:
+    if not callable(scores) and not (isinstance(scores, str) and scores in SCORES):
         raise ValueError(
             f"`scores` must be a function or one of {tuple(SCORES)}. Received: scores={scores!r}"
         )

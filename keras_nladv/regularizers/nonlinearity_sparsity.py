@@ -1,9 +1,12 @@
 import keras
+import numpy as np
 from keras import ops
 
 from keras_nladv._common.arguments import number
 
 PACKAGE = "keras_nladv"
+# The strength is computed with in float32.
+LARGEST = float(np.finfo("float32").max)
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
@@ -108,4 +111,5 @@ class NonlinearitySparsity(keras.layers.Layer, keras.regularizers.Regularizer):
 
 
 def _nonnegative(strength):
-    return number("strength", strength, "a finite number, at least 0", lambda given: given >= 0)
+    wanted = "a finite number, at least 0, in float32, too"
+    return number("strength", strength, wanted, lambda given: 0 <= given <= LARGEST)

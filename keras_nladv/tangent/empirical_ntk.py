@@ -1,7 +1,7 @@
 import numpy as np
 from keras import ops
 
-from keras_nladv._common.arguments import integer
+from keras_nladv._common.arguments import flag, integer
 from keras_nladv.tangent.batches import count, part
 from keras_nladv.tangent.kernel import contract, factors
 from keras_nladv.tangent.kernel_plan import KernelPlan
@@ -68,10 +68,11 @@ def empirical_ntk(model, x1, x2=None, trace=False, variables=None, batch_size=No
     Source: Jacot et al., *Neural Tangent Kernel*, arXiv 1806.07572; Novak et al., *Fast Finite
     Width Neural Tangent Kernel*, arXiv 2206.08720.
     """
-    if method not in ("auto", *METHODS):
+    if not isinstance(method, str) or method not in ("auto", *METHODS):
         raise ValueError(
             f"`method` must be 'auto', {', '.join(map(repr, METHODS))}. Received: method={method!r}"
         )
+    trace = flag("trace", trace)
     stateless = Stateless.of(model, variables)
     symmetric = x2 is None
     x1, x2 = stateless.pair(x1, x2)

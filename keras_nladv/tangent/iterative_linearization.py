@@ -3,7 +3,7 @@ import inspect
 import keras
 from keras import ops
 
-from keras_nladv._common.arguments import integer
+from keras_nladv._common.arguments import flag, integer
 from keras_nladv._keras import private
 from keras_nladv.tangent import optimizer_reset
 from keras_nladv.tangent.feature_updates import FeatureUpdates
@@ -82,8 +82,8 @@ class IterativeLinearization(LinearizedModel):
     ):
         super().__init__(model, name=name)
         self.period = None if period is None else integer("period", period, least=1)
-        self.jacobian_only = jacobian_only
-        self.reset_optimizer = reset_optimizer
+        self.jacobian_only = flag("jacobian_only", jacobian_only)
+        self.reset_optimizer = flag("reset_optimizer", reset_optimizer)
         self._steps, self._linearizations = (
             self.add_weight(
                 name=name,

@@ -37,6 +37,8 @@ def kernel_distance(kernel1, kernel2):
             f"{kernels[0].shape} and {kernels[1].shape}"
         )
     with np.errstate(all="ignore"):
+        # So that no square is beyond what numbers can be.
+        kernels = [each / np.abs(each).max(initial=0) for each in kernels]
         first, second = (each / np.linalg.norm(each) for each in kernels)
         # The same number; the one above is rounded to 0 for kernels that are close.
         return float(np.square(first - second).sum() / 2)

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_nladv._common.arguments import integer
+from keras_nladv._common.arguments import flag, integer
 from keras_nladv.events.event_callback import EventCallback
 from keras_nladv.tangent.batches import part
 from keras_nladv.tangent.empirical_ntk import empirical_ntk
@@ -76,7 +76,7 @@ class NTKCallback(EventCallback):
         self.every = integer("every", every, least=1)
         self._x = x
         self._how = {
-            "trace": trace,
+            "trace": flag("trace", trace),
             "variables": variables,
             "batch_size": batch_size,
             "method": method,

@@ -12,6 +12,7 @@ from keras import layers
 from keras_nladv import (
     LinearizationSchedule,
     NonlinearitySparsity,
+    PathLengthCallback,
     SparsePReLU,
     collapse,
     collapse_plan,
@@ -119,6 +120,56 @@ def test_numpy_scalars_are_numbers(take, value):
     expected = json.dumps(take(value), default=str)
     for scalar in scalars(value):
         assert json.dumps(take(scalar), default=str) == expected
+
+
+FLAGS = [
+    *(lambda x, name=name: path_length(model(), **{name: x}) for name in ("normalized", "weights")),
+    lambda x: len(sparsify(model(), share_around_depthwise=x).layers),
+    lambda x: isinstance(sparsify(model(), return_report=x), tuple),
+    lambda x: collapse(model(), cost="macs", for_int8=x).count_params(),
+    lambda x: str(collapse_plan(model(), cost="macs", verbose=x)),
+    lambda x: public(PathLengthCallback(unnormalized=x, weights=x)),
+    lambda x: public(LinearizationSchedule(0.5, target_nonlinear_units=0.5, exact_target=x)),
+    lambda x: tangent.empirical_ntk(model(), X, trace=x).tolist(),
+    lambda x: tangent.NTKCallback(X, trace=x)._how,
+    lambda x: public(tangent.IterativeLinearization(model(), 1, x, x))["jacobian_only"],
+]
+
+
+@pytest.mark.parametrize("take", FLAGS)
+def test_flags_are_true_or_false(take):
+    assert all(
+        json.dumps(take(value), default=str) == json.dumps(take(flag), default=str)
+        for flag in (True, False)
+        for value in (np.bool_(flag), np.array(flag))
+    )
+    for value in ("no", None, 2, np.array([True, False]), []):
+        with pytest.raises(ValueError, match=r"` must be True or False\. Received: "):
+            take(value)
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda x: SparsePReLU(granularity=x),
+        lambda x: prune(model(), 0.5, scores=x),
+        lambda x: tangent.empirical_ntk(model(), X, method=x),
+        *(lambda x: SparsePReLU(linear_threshold=x), NonlinearitySparsity),
+        *(LinearizationSchedule, lambda x: collapse(model(), cost="macs", tolerance=x)),
+        lambda x: tangent.kernel_velocity(X, X, x),
+    ],
+)
+def test_what_is_no_choice_and_no_number_is_named(take):
+    for value in ([], {}, np.array(["layer", "random"]), np.zeros((2, 2)), -(10**400), 10**400):
+        with pytest.raises(ValueError, match=r"^`\w+` must be [\s\S]*\. Received: \w+="):
+            take(value)
+
+
+def test_a_strength_that_is_infinite_in_float32():
+    regularizer = NonlinearitySparsity(1e30)
+    with pytest.raises(ValueError, match=r"`strength` must be a finite .*, in float32, too"):
+        regularizer.strength = 1e39
+    assert np.isfinite(float(regularizer(np.ones(2, "float32"))))
 
 
 def model():

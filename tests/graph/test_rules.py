@@ -372,6 +372,7 @@ def test_what_is_padded_is_a_mask():
     [
         (3, "pass", TypeError, "`target` must be a class"),
         (int, "pass", TypeError, "`target` must be a class"),
+        (layers.Dense(1), "pass", TypeError, "`target` must be a class .*, not one of them"),
         (Sorted, "passes", ValueError, "`rule` must be a function or one of"),
         (Sorted, 3, ValueError, "`rule` must be a function or one of"),
     ],

@@ -560,6 +560,51 @@ def test_float64():
         keras.config.set_dtype_policy("float32")
 
 
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("policies", "left"),
+    [
+        (["mixed_bfloat16", "float32", "mixed_bfloat16"], "Dense Activation Dense"),
+        (["float32", "float32", "mixed_bfloat16"], "Dense Dense"),
+        (["mixed_bfloat16"] * 3, "Dense"),
+    ],
+)
+def test_dtypes_stay(policies, left):
+    """Layers of different dtypes are not merged, and what casts is kept."""
+    first, between, last = policies
+    for end, kept in (
+        (layers.Activation("linear", dtype="float32"), "Activation"),
+        (layers.Dropout(0.1, dtype="float32"), "Dropout"),
+        (SparsePReLU(alpha_initializer="ones", dtype="float32"), "Activation"),
+        (SparsePReLU(dtype="float32"), "ReLU"),
+        (layers.Dense(2, dtype="float32"), "Dense"),
+        (None, ""),
+    ):
+        inputs = keras.Input((4,))
+        x = layers.Dense(8, dtype=first)(inputs)
+        x = SparsePReLU(alpha_initializer="ones", dtype=between)(x)
+        x = layers.Dense(3, dtype=last)(x)
+        model = randomized(keras.Model(inputs, end(x) if end else x), 1.0)
+        if kept == "ReLU":
+            end.alpha.assign([0.0, 1.0, 0.5])
+            kept = "Activation PReLU"
+        collapsed = collapse(model, cost="macs")
+        assert kinds(collapsed) == [*left.split(), *kept.split()]
+        assert collapsed.output.dtype == model.output.dtype
+        assert difference(model, collapsed, (5, 4)) < 2e-2
+
+
+@pytest.mark.once
+def test_sums_of_several_dtypes_stay():
+    inputs = keras.Input((4,))
+    x = layers.Dense(8, dtype="mixed_bfloat16")(inputs)
+    x = SparsePReLU(alpha_initializer="ones", dtype="mixed_bfloat16")(x)
+    x = layers.Dense(4, dtype="mixed_bfloat16")(x)
+    for outputs in (x + inputs, layers.Add()([x, inputs])):
+        model = keras.Model(inputs, outputs)
+        assert collapse(model, cost="macs").output.dtype == model.output.dtype == "float32"
+
+
 def test_half_precision_inside():
     """What half precision rounds is no error of `collapse`, also where outputs are float32."""
     inputs = keras.Input((16,))

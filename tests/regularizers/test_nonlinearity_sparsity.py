@@ -293,7 +293,7 @@ def test_numpy_numbers():
     "strength", [math.nan, math.inf, -math.inf, -0.1, None, "0.1", True, [1.0]]
 )
 def test_bad_strength(strength):
-    message = r"`strength` must be a finite number, at least 0. Received: strength="
+    message = r"`strength` must be a finite number, at least 0, in float32, too. Received: stren"
     with pytest.raises(ValueError, match=message):
         NonlinearitySparsity(strength)
     regularizer = NonlinearitySparsity(0.5)

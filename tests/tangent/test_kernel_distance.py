@@ -20,6 +20,9 @@ def test_definition():
 def test_scale_does_not_matter():
     first = kernel(0)
     assert kernel_distance(first, 1e-30 * first) == pytest.approx(0, abs=1e-15)
+    for scale in (1e-200, 1e200):
+        far = kernel_distance(scale * first, scale * kernel(1))
+        assert far == pytest.approx(kernel_distance(first, kernel(1)))
     assert kernel_distance(first, -first) == pytest.approx(2)
     assert kernel_distance(first.astype("float32"), 1e30 * kernel(1)) == pytest.approx(
         kernel_distance(first, kernel(1)), rel=1e-6
