@@ -62,6 +62,8 @@ def opened(layer, args, kwargs):
     # The model's `training` takes precedence over False.
     if kwargs.pop("training", None):
         raise CannotOpenError("it is called with `training=True`")
+    if any(map(private.is_optional, keras.tree.flatten((args, kwargs)))):
+        raise CannotOpenError("an optional input of the model, which may be `None`, goes into it")
     run = _run(layer, args, kwargs, training=None)
     inside = {id(weight) for part in private.sublayers(layer)[1:] for weight in part.variables}
     if any(id(weight) not in inside for weight in layer.variables):

@@ -59,8 +59,11 @@ def _from_config(layer, config, changes):
         copy.name = name
         return copy
     # Of copies: some classes take out of a configuration what they have read.
+    # The model of a `TFSMLayer` was loaded already.
+    takes = inspect.signature(type(layer).from_config).parameters
+    unsafe = {} if takes.keys().isdisjoint({"safe_mode"}) else {"safe_mode": False}
     try:
-        return type(layer).from_config({**config})
+        return type(layer).from_config({**config}, **unsafe)
     except TypeError as error:
         # Some layers of keras-hub list what their `__init__` does not take. The copy must not, or
         # the model could be saved but not loaded.

@@ -111,6 +111,11 @@ def producer(tensor):
     return None if history is None else history.operation
 
 
+def is_optional(tensor):
+    """Whether a tensor is an input of a model that may be `None` when the model runs."""
+    return getattr(producer(tensor), "optional", False)
+
+
 def with_name(tensor, name):
     """Names the operation that a `KerasTensor` is an output of. Returns the tensor."""
     producer(tensor).name = name
@@ -156,7 +161,20 @@ def is_functional(operation):
 def structures(model):
     """Returns the inputs and the outputs of a model with a graph, in the structures they have."""
     functional = read(model, "graph") if isinstance(model, keras.Sequential) else model
-    return read(functional, "inputs"), read(functional, "outputs")
+    return _untracked(read(functional, "inputs")), _untracked(read(functional, "outputs"))
+
+
+def _untracked(structure):
+    """A structure without the containers by which layers keep track of what is theirs.
+
+    `keras.utils.FeatureSpace` makes models of its own. Other structures do not match with them.
+    """
+    kind = type(structure)
+    if kind.__name__ in ("TrackedDict", "TrackedList"):
+        kind = kind.__base__
+    if kind is dict:
+        return {key: _untracked(each) for key, each in structure.items()}
+    return kind(map(_untracked, structure)) if kind in (list, tuple) else structure
 
 
 def is_keras_operation(operation):

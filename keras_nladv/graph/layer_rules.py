@@ -461,7 +461,8 @@ rules_for(
     *(layers.Add, layers.Subtract, layers.Average, layers.Maximum, layers.Minimum, layers.Multiply),
 )
 rules_for(rescaling, layers.Rescaling)
-rules_for(concatenate, layers.Concatenate)
+# The other one is what `keras.utils.FeatureSpace` puts its features together with.
+rules_for(concatenate, layers.Concatenate, "keras>TFDConcat")
 rules_for(dot, layers.Dot)
 rules_for(rearranges, layers.Flatten, layers.Reshape, layers.Permute, layers.RepeatVector)
 rules_for(wrapped, layers.SpectralNormalization)

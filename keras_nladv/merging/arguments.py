@@ -29,7 +29,7 @@ def examples(model, example_inputs, size):
     if not all(x.ndim == len(tensor.shape) and len(x) for tensor, x in pairs):
         raise ValueError(
             f"`example_inputs` must have the axes of the inputs of model '{model.name}', and one "
-            f"sample at least. Received: {_described(arrays)} for {_described(structure)}"
+            f"sample at least. Received: {_described(example_inputs)} for {_described(structure)}"
         )
     unknown = (
         n for tensor, x in pairs for known, n in zip(tensor.shape[1:], x.shape[1:]) if known is None

@@ -395,6 +395,34 @@ def test_what_does_more_is_kept_whole(effect):
         np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class WithContext(Block):
+    """Adds a second input where there is one."""
+
+    def call(self, x, context=None):
+        x = super().call(x)
+        return x if context is None else x + context
+
+    def compute_output_spec(self, x, context=None):
+        return keras.KerasTensor(x.shape, x.dtype)
+
+
+@pytest.mark.once
+def test_what_may_be_missing_is_no_part_of_a_graph():
+    """A block that takes an optional input is kept whole: opened, it would always need it."""
+    inputs, context = keras.Input((5, 4)), keras.Input((5, 4), optional=True)
+    block = WithContext(name="block")
+    block(X)
+    outputs = layers.ReLU(name="last")(block(inputs, context))
+    model = randomize(keras.Model([inputs, context], outputs))
+    sparse, report = sparsify(model, return_report=True)
+    assert report.converted == ["last"]
+    assert "cannot be opened: an optional input of the model" in report.rows[0]["reason"]
+    for copy in (sparse, collapse(sparse, cost="macs")):
+        for given in (X, None):
+            assert_close(arrays(copy, [X, given]), arrays(model, [X, given]), 1e-6)
+
+
 def test_what_only_remembers_is_opened():
     model = model_of(Doing(remembers, name="doing"))
     remembered = model.layers[1].last

@@ -4,7 +4,7 @@ import pytest
 from keras import layers, ops
 
 import keras_nladv
-from keras_nladv import SparsePReLU, path_length, register_path_rule
+from keras_nladv import SparsePReLU, collapse, path_length, register_path_rule, sparsify
 from keras_nladv.graph import activations
 from tests.cases import since
 
@@ -478,6 +478,24 @@ def test_tokens_that_are_mixed_keep_their_channels():
     expected = (1 + 6 * 5 * (2 + 1)) / (straight + behind)
     assert path_length(model, normalized=False) == pytest.approx(expected)
     assert [activation.units for activation in activations(model)] == [7, 6]
+
+
+# Keras compares them with those that it gets, and does not take them for the same.
+@pytest.mark.filterwarnings("ignore:[\\s\\S]*The structure of `inputs` doesn't match")
+def test_features_of_a_feature_space():
+    """They are put together by a layer that has no public name, in a model of tracked inputs."""
+    kind = keras.utils.FeatureSpace
+    features = {"a": kind.float("float32"), "b": kind.float_rescaled(0.5)}
+    space = kind(features, output_mode="concat")
+    space._is_adapted = True  # There is nothing to be adapted, and data sets are TensorFlow's.
+    x = layers.Dense(4, "relu")(space.get_encoded_features())
+    model = keras.Model(space.get_inputs(), layers.Dense(2)(x))
+    assert path_length(model) == 1.0
+    data = {"a": np.ones((2, 1)), "b": np.full((2, 1), 3.0)}
+    collapsed = collapse(sparsify(model), cost="macs", example_inputs=data)
+    np.testing.assert_allclose(
+        keras.ops.convert_to_numpy(collapsed(data)), keras.ops.convert_to_numpy(model(data)), 1e-6
+    )
 
 
 def test_shifted_windows():
