@@ -49,15 +49,15 @@ def number(name, value, wanted, within):
 
 
 def flag(name, value):
-    """`value` as a bool.
+    """`value` as a bool. Keras says 0 and 1 for some flags, as for `verbose`.
 
     Raises:
         ValueError: If it is neither True nor False.
     """
     plain = scalar(value)
-    if not isinstance(plain, bool):
+    if not isinstance(plain, int) or plain not in (False, True):
         raise ValueError(f"`{name}` must be True or False. Received: {name}={value!r}")
-    return plain
+    return bool(plain)
 
 
 def directory(name, value):

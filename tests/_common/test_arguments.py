@@ -141,7 +141,7 @@ def test_flags_are_true_or_false(take):
     assert all(
         json.dumps(take(value), default=str) == json.dumps(take(flag), default=str)
         for flag in (True, False)
-        for value in (np.bool_(flag), np.array(flag))
+        for value in (np.bool_(flag), np.array(flag), int(flag))
     )
     for value in ("no", None, 2, np.array([True, False]), []):
         with pytest.raises(ValueError, match=r"` must be True or False\. Received: "):
