@@ -85,7 +85,7 @@ from training.smoothed_cross_entropy import SmoothedCrossEntropy
 from training.warmed_up import WarmedUp
 
 # Translations are made of so many sentences at once.
-DECODED = -(-100 // config.devices) * config.devices
+DECODED = -(-min(100, len(text.test)) // config.devices) * config.devices
 SHOWN = 10
 
 keras.utils.set_random_seed(config.seed)
@@ -233,9 +233,12 @@ new = found.scores(references)
 collapsed = collapse(model, size=config.max_length)
 decodings = [decoding, Decoding(collapsed, config.max_length, config.beam)]
 bleu_collapsed = translated(decodings[1], test_sources).scores(references)["bleu"]
-sample = [ids[: config.max_length] for ids in test_sources[:DECODED]]
-timings = milliseconds(decodings, inputs=padded(sample, config.max_length), seconds=1).rows
-speeds = [1e3 * len(sample) / row["ms"] for row in timings]
+sample = np.resize(
+    padded([ids[: config.max_length] for ids in test_sources[:DECODED]], config.max_length),
+    (DECODED, config.max_length),
+)
+timings = milliseconds(decodings, inputs=sample, seconds=1).rows
+speeds = [1e3 * DECODED / row["ms"] for row in timings]
 
 summary = {
     **{f"{key}_before": old and old[key] for key in ("bleu", "chrf", "exact_match")},
@@ -286,7 +289,7 @@ report = (
     f"collapsed: {summary['parameters']:,} -> {summary['parameters_collapsed']:,} parameters, "
     f"BLEU {new['bleu']:.2f} -> {bleu_collapsed:.2f}, {speeds[0]:.0f} -> {speeds[1]:.0f} "
     f"translations a second, {summary['collapsed_times_as_fast']:.2f} times as fast\n"
-    f"(beam {config.beam}, batches of {len(sample)}, by turns)\n\n"
+    f"(beam {config.beam}, batches of {DECODED}, by turns)\n\n"
     f"{examples}\n\n{after.note(config)}Everything is in {run.path}\n"
 )
 events = EventWriter(run.path / "tensorboard" / "translations", config.epochs)

@@ -1,3 +1,5 @@
+import contextlib
+import functools
 import os
 import sys
 import types
@@ -19,6 +21,25 @@ def pytest_configure(config):
     if Version(keras.__version__) < Version("3.12"):
         loaded = "(?s).*The structure of `inputs` doesn't match the expected structure"
         config.addinivalue_line("filterwarnings", f"ignore:{loaded}:UserWarning")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def operations_of_onnx():
+    """What torch can write as ONNX, which it reads twice for each file, is read once.
+
+    That takes most of the time of an export. Where other versions of torch keep it, it is read as
+    often as they like.
+    """
+    if keras.backend.backend() != "torch":
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        with contextlib.suppress(ImportError, AttributeError):
+            from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+            read = staticmethod(functools.cache(ONNXRegistry.from_torchlib))
+            patch.setattr(ONNXRegistry, "from_torchlib", read)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -29,7 +29,10 @@ def read_history(path):
 @pytest.fixture(scope="module")
 def finished(npz, tmp_path_factory):
     """The directory of a finished run, and what the run printed."""
-    return recipe.finished(f"--dataset {npz} {WHOLE}", tmp_path_factory.mktemp("runs") / "finished")
+    path = tmp_path_factory.mktemp("runs") / "finished"
+    status, out, err = recipe.run(f"--dataset {npz} {WHOLE} --run-dir {path}")
+    assert status == 0, err
+    return path, out
 
 
 def test_summary(finished, npz):

@@ -55,11 +55,8 @@ def finished(npz, tmp_path_factory):
     path = tmp_path_factory.mktemp("runs")
     keras.utils.set_random_seed(0)
     network().save(path / "given.keras")
-    status, out, err = recipe.run(
-        f"--dataset {npz} --model-file {path / 'given.keras'} --run-dir {path / 'run'} {SHORT}"
-    )
-    assert status == 0, err
-    return path / "run", out
+    arguments = f"--dataset {npz} --model-file {path / 'given.keras'} {SHORT}"
+    return recipe.finished(arguments, path / "run")
 
 
 def test_results(finished):

@@ -330,3 +330,23 @@ def test_a_directory_is_for_one_process(read, tmp_path):
     (path / "state.json").touch()
     release()
     assert (path / "state.json").exists()
+
+
+READ = """
+import runpy, sys
+sys.path[0] = sys.argv[1]
+for file in sys.argv[2:]:
+    sys.argv = [file, "--check"]
+    try:
+        runpy.run_path(file, run_name="__main__")
+    except SystemExit as end:
+        assert end.code is None, end
+    assert "keras" not in sys.modules, file
+"""
+
+
+def test_recipes_read_their_arguments_before_keras_is_imported():
+    """Else it would be too late for `--backend`, and what is wrong would be said late."""
+    files = [file for file in sorted(RECIPES.glob("*.py")) if file.name != "study.py"]
+    command = [sys.executable, "-c", READ, RECIPES, *files]
+    assert subprocess.run(command, capture_output=True, text=True).stderr == ""

@@ -112,6 +112,17 @@ def test_refused_before_anything_is_written(tmp_path, monkeypatch):
 
 
 @pytest.mark.once
+@pytest.mark.parametrize(
+    "recipe", ["compress", "iterative_linearization", "neural_tangent_transfer"]
+)
+def test_recipes_that_train_many_networks_are_for_one_device(recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Recipe(f"{recipe}.py").assert_refuses(
+        "--devices 2", "Unrecognized options: --devices", tmp_path, statuses=(2,)
+    )
+
+
+@pytest.mark.once
 def test_batches_that_devices_can_share():
     assert even_batch_size(360) == 360
     assert [even_batch_size(10_000, devices) for devices in (1, 2, 4, 8)] == [500, 500, 500, 400]
