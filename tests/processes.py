@@ -28,7 +28,7 @@ def run(code, *arguments):
             target=_main, args=(code, [str(each) for each in arguments], said)
         )
         process.start()
-        process.join(600)
+        process.join(300)
         if process.exitcode is None:
             process.kill()
             process.join()
