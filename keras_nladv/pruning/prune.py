@@ -70,8 +70,14 @@ def prune(
     rng = np.random.default_rng(integer("seed", seed, least=0))
     for step in range(1, rounds + 1):
         arrays = SCORES[scores](kernels, rng) if isinstance(scores, str) else scores(model, kernels)
+        arrays = [ops.convert_to_numpy(each) for each in arrays]
+        if len(arrays) != len(kernels):
+            raise ValueError(
+                f"`scores` must return an array for each of {len(kernels)} kernels. Received: "
+                f"{len(arrays)} arrays"
+            )
         candidates = {}
-        for kernel, array in zip(kernels, map(ops.convert_to_numpy, arrays), strict=True):
+        for kernel, array in zip(kernels, arrays):
             if array.shape != tuple(kernel.variable.shape):
                 raise ValueError(
                     f"`scores` must return an array of shape {tuple(kernel.variable.shape)} for "

@@ -177,6 +177,8 @@ def test_other_numbers_are_refused(mask):
 
 
 def test_other_shapes_are_refused():
+    with pytest.raises(ValueError, match=r"shape of the mask, \(3, 1\). Received: weights of"):
+        FixedMask(np.ones((3, 1)))(np.ones((3, 2)))
     layer = layers.Dense(2, kernel_constraint=FixedMask(np.ones((3, 3))))
     model = keras.Sequential([keras.Input((3,)), layer])
     model.compile("sgd", "mse")

@@ -332,6 +332,7 @@ def test_activation_functions_of_a_user():
         path_length(model)
     register_path_rule(cube, "activation")
     assert path_length(model) == 1.0
+    assert path_length(keras.Model(inputs, layers.Lambda(cube)(inputs))) == 1.0
 
 
 @pytest.mark.usefixtures("_forget_rules")

@@ -80,6 +80,7 @@ def test_magnitudes(scope):
     before = values(model)
     pruned = prune(model, 0.3, scope=scope)
     after = values(pruned)
+    assert list(after) == NAMES  # Layers that Keras knows are not opened.
     pooled = np.sort(np.abs(np.concatenate([value.ravel() for value in before.values()])))
     for name, value in before.items():
         magnitudes = np.abs(value)
@@ -100,7 +101,8 @@ def test_random_masks_are_uniform():
     """Counts in rows, columns and blocks of a kernel spread as those of independent draws do."""
     model = keras.Sequential([keras.Input((120,)), layers.Dense(120, name="dense")])
     first, same, other = (
-        values(prune(model, 0.25, "random", seed=seed))["dense/kernel"] != 0 for seed in (0, 0, 1)
+        values(prune(model, 0.25, "random", **seed))["dense/kernel"] != 0
+        for seed in ({}, {"seed": 0}, {"seed": 1})
     )
     assert (first == same).all()
     assert abs((first & other).mean() - 1 / 16) < 4 * np.sqrt(1 / 16 * 15 / 16) / 120
@@ -130,6 +132,9 @@ def test_scores_of_ones_own_in_rounds():
     smallest = kernel <= np.sort(kernel, axis=None)[7]
     np.testing.assert_array_equal(pruned.layers[0].get_weights()[0] != 0, smallest)
     assert (pruned.layers[1].get_weights()[0] != 0).all()
+    left.clear()
+    prune(model, 1 / 8, scores, select="dense")
+    assert left == [64]
 
 
 @pytest.mark.once
@@ -207,9 +212,12 @@ def test_paths_that_are_not_known_are_no_matter():
         ({"density": True}, "`density` must be a number"),
         ({"scores": "largest"}, r"`scores` must be a function or one of \('magnitude', 'random'\)"),
         ({"scores": lambda model, kernels: [np.ones(3)]}, r"shape \(2, 2\) for 'dense/kernel'"),
+        ({"scores": lambda model, kernels: [np.ones((2, 1))]}, r"Received: shape \(2, 1\)"),
+        ({"scores": lambda model, kernels: []}, "array for each of 1 kernels. Received: 0 arrays"),
         ({"scores": lambda model, kernels: [np.full((2, 2), np.nan)]}, "of 'dense/kernel' must be"),
         ({"scope": "all"}, r"`scope` must be one of \('layer', 'global'\). Received: scope='all'"),
         ({"rounds": 0}, "`rounds` must be an integer of at least 1. Received: rounds=0"),
+        ({"seed": -1}, "`seed` must be an integer of at least 0"),
         ({"select": 3}, "`select` must be a pattern for names or a list of them"),
         ({"select": "conv*"}, "nothing to prune: .* that select='conv\\*' takes"),
     ],
@@ -244,6 +252,7 @@ def test_frozen_layers_are_left():
     [
         ({"dense/bias": [1, 1]}, "pruned: dense/kernel. Received: a mask for 'dense/bias'"),
         ({"dense/kernel": [1, 1]}, r"shape of the kernel, \(2, 2\). Received: \(2,\)"),
+        ({"dense/kernel": np.ones((2, 3))}, r"shape of the kernel, \(2, 2\). Received: \(2, 3\)"),
     ],
 )
 def test_masks_that_do_not_fit(masks, message):
@@ -310,6 +319,27 @@ def test_blocks_are_opened(wrap, tmp_path):
     pruned.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert sorted(np.count_nonzero(each) for each in values(loaded).values()) == [8, 8]
+
+
+class MaskedSum(Wrapped):
+    def call(self, x, mask=None):
+        weights = 1.0 if mask is None else ops.cast(mask, "float32")[..., None]
+        return ops.sum(super().call(x) * weights, axis=1)
+
+
+@pytest.mark.once
+@pytest.mark.filterwarnings("ignore:Layer '.*' .* was passed an input with a mask")
+def test_masks_reach_blocks_in_nested_models():
+    inputs, inside = keras.Input((5,), dtype="int32"), keras.Input((5, 4))
+    inner = keras.Model(inside, MaskedSum()(inside))
+    x = layers.Embedding(9, 4, mask_zero=True)(inputs)
+    model = keras.Model(inputs, inner(x))
+    everything = prune(model, 1)
+    assert len(values(everything)) == 2
+    ids = np.array([[1, 2, 0, 0, 8], [0, 0, 3, 0, 0]])
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(everything(ids)), ops.convert_to_numpy(model(ids)), rtol=1e-5
+    )
 
 
 def test_blocks_that_cannot_be_opened_are_kept_whole():

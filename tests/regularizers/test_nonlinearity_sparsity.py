@@ -36,7 +36,9 @@ def test_equals_numpy(slopes, strength, power):
 def test_is_a_sum_and_takes_variables_arrays_and_scalars():
     regularizer = NonlinearitySparsity(0.5)
     for slopes in (keras.Variable(np.zeros((2, 3))), np.zeros((2, 3)), np.zeros(6, "int32")):
-        assert value(regularizer(slopes)) == 3.0
+        penalty = regularizer(slopes)
+        assert value(penalty) == 3.0
+    assert keras.backend.standardize_dtype(penalty.dtype) == "float32"  # of integers
     assert value(regularizer(np.float32(0))) == 0.5
 
 
