@@ -149,8 +149,8 @@ def test_gradients_of_slopes_with_another_activation():
 def test_slopes_that_are_linear_have_no_gradient():
     # Else units that are linear before training would leave 1 in the first step.
     x = -np.ones((2, 5), "float32")
-    layer = with_slopes(SparsePReLU(linear_threshold=0.1), x.shape, np.zeros(5))
-    slopes = [1.0, 0.95, 1.05, 0.85, 1.15]
+    layer = with_slopes(SparsePReLU(linear_threshold=0.125), x.shape, np.zeros(5))
+    slopes = [1.0, 0.95, 1.05, 0.875, 1.125]
     by_input, by_alpha, _ = loss_gradients(layer, x, 1.0, slopes)
     np.testing.assert_array_equal(by_alpha, [0, 0, 0, -2, -2])
     np.testing.assert_allclose(by_input[0], slopes)

@@ -8,6 +8,7 @@ import pytest
 from keras import ops, optimizers
 
 from keras_nladv import NonlinearitySparsity, SparsePReLU
+from keras_nladv.layers.sparse_prelu import HELD
 from tests.cases import once_but, since, since_but
 
 # Some start in the window (0.99, 1.01), some reach it or jump over it, some stay away.
@@ -365,6 +366,21 @@ def test_a_slope_on_the_threshold_is_nonlinear():
     for slope, pinned in ((0.75, 0.75), (0.7500001, 1.0)):
         value = layer.alpha.constraint(keras.ops.convert_to_tensor([slope], dtype="float32"))
         assert keras.ops.convert_to_numpy(value).tolist() == [pinned]
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.125])
+def test_slopes_that_are_held_stay_on_their_side_of_the_window(threshold):
+    layer = SparsePReLU(linear_threshold=threshold)
+    slopes = np.array([0.5, 0.875, 0.95, 1.0, 1.05, 1.125, 2.0], "float32")
+    layer.build((None, 7))
+    layer.side.assign(np.full(7, HELD))
+    margin = threshold + 2.0**-7
+    expected = slopes.copy()
+    expected[3] = 1 - margin
+    if threshold:
+        expected[2], expected[4] = 1 - margin, 1 + margin
+    np.testing.assert_array_equal(ops.convert_to_numpy(layer.alpha.constraint(slopes)), expected)
+    np.testing.assert_array_equal(ops.convert_to_numpy(layer.side.constraint(layer.side)), np.full(7, HELD))
 
 
 def test_numpy_arrays_without_the_state_of_the_layer():
