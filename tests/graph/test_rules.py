@@ -311,6 +311,12 @@ def test_registered_rules():
         return call.mixed(call.first, axis=-1, size=4)
 
     assert path_length(model, normalized=False) == 1.0
+    # 16 paths through a unit beside 4 without; a last axis of unknown size is one channel.
+    register_path_rule(Sorted, "mixing")
+    beside = layers.Concatenate()([model.output, inputs])
+    assert path_length(keras.Model(inputs, beside), normalized=False) == 16 / 20
+    unknown = keras.Input((None,))
+    assert path_length(keras.Model(unknown, Sorted()(layers.ReLU()(unknown)))) == 1.0
 
     @register_path_rule(Sorted)
     def wrong_rule(call):
@@ -318,6 +324,28 @@ def test_registered_rules():
 
     with pytest.raises(ValueError, match="must return an array of labels for each output"):
         path_length(model)
+
+
+class Peaks(layers.Layer):
+    def call(self, inputs):
+        return ops.max(inputs, axis=1)
+
+
+@pytest.mark.usefixtures("_forget_rules")
+def test_what_passes_stays_where_it_is():
+    """Also where channels differ along several axes, or an axis before theirs is gone."""
+    register_path_rule(Peaks, "pass")
+    for shape in ((6,), (4, 4, 2)):
+        inputs = keras.Input(shape)
+        x = layers.Concatenate()([layers.ReLU()(inputs), inputs])
+        if shape == (6,):
+            x = layers.Dropout(0.5)(layers.Reshape((6, 2))(x))
+            parts = x[:, :3], x[:, 2:4], x[:, 3:]
+        else:
+            x = Peaks()(x)
+            parts = x[..., :2], x[..., 1:3], x[..., 2:]
+        lengths = [path_length(keras.Model(inputs, part)) for part in parts]
+        assert lengths == [1.0, 0.5, 0.0]
 
 
 def cube(x):
@@ -333,6 +361,7 @@ def test_activation_functions_of_a_user():
     register_path_rule(cube, "activation")
     assert path_length(model) == 1.0
     assert path_length(keras.Model(inputs, layers.Lambda(cube)(inputs))) == 1.0
+    assert path_length(keras.Model(inputs, inputs * layers.ReLU()(inputs))) == 0.5
 
 
 @pytest.mark.usefixtures("_forget_rules")
@@ -361,7 +390,8 @@ def test_what_is_padded_is_a_mask():
     x = layers.Dense(3, activation="relu")(layers.Masking()(inputs))
     x = layers.LSTM(3, return_sequences=True)(x)
     known = ops.any(ops.not_equal(inputs, -1.0), axis=-1, keepdims=True)
-    x = ops.where(ops.isnan(inputs[..., :1]), 0.0, x) * ops.cast(known, "float32")
+    kept = ops.cast(known, "float32") * ops.cast(ops.not_equal(inputs[..., :1], -2.0), "float32")
+    x = ops.where(ops.isnan(inputs[..., :1]), 0.0, x) * kept
     assert path_length(keras.Model(inputs, x)) == 2.0
     for step in (ops.equal(x, 0.0), ops.equal(inputs, ops.max(inputs)), inputs > 0.0):
         with pytest.raises(ValueError, match="do not know operation"):
