@@ -346,6 +346,39 @@ def test_what_passes_stays_where_it_is():
             parts = x[..., :2], x[..., 1:3], x[..., 2:]
         lengths = [path_length(keras.Model(inputs, part)) for part in parts]
         assert lengths == [1.0, 0.5, 0.0]
+    unknown = keras.Input((4, None))
+    assert path_length(keras.Model(unknown, Peaks()(layers.ReLU()(unknown)))) == 1.0
+
+
+def test_channels_along_several_axes_beside_none():
+    inputs = keras.Input((4,))
+    x = layers.Concatenate()([layers.ReLU()(inputs[:, :2]), inputs[:, 2:]])
+    x = layers.Reshape((3, 2))(ops.pad(x, ((0, 0), (0, 2))))
+    assert path_length(keras.Model(inputs, x[:, :1])) == 1.0
+    model = keras.Model(inputs, layers.Conv1D(2, 1, name="conv")(x))
+    model.get_layer("conv").kernel.assign([[[1, 1], [0, 0]]])
+    assert path_length(model, weights=True) == 0.5
+
+
+def test_scales_of_zero_along_another_axis():
+    inputs = keras.Input((3, 2))
+    x = layers.Concatenate()([layers.ReLU()(inputs[..., :1]), inputs[..., 1:]])
+    norm = layers.BatchNormalization(axis=1)
+    model = keras.Model(inputs, norm(layers.Permute((2, 1))(x)))
+    for gamma, expected in (([1, 0], 1.0), ([0, 1], 0.0)):
+        norm.gamma.assign(gamma)
+        assert path_length(model, weights=True) == expected
+
+
+def test_one_channel_at_all_places():
+    """Where elements cannot be followed through a shape, and where groups share what they read."""
+    inputs = keras.Input((None, 3))
+    x = layers.Reshape((-1, 7))(layers.ReLU()(inputs))
+    assert path_length(keras.Model(inputs, x), normalized=False) == 1.0
+    inputs = keras.Input((4, 1))
+    x = ops.repeat(layers.ReLU()(inputs), 3, axis=-1)
+    x = layers.Conv1D(3, 1, groups=3, activation="relu")(x)
+    assert path_length(keras.Model(inputs, x)) == 2.0
 
 
 def cube(x):
@@ -393,7 +426,10 @@ def test_what_is_padded_is_a_mask():
     kept = ops.cast(known, "float32") * ops.cast(ops.not_equal(inputs[..., :1], -2.0), "float32")
     x = ops.where(ops.isnan(inputs[..., :1]), 0.0, x) * kept
     assert path_length(keras.Model(inputs, x)) == 2.0
-    for step in (ops.equal(x, 0.0), ops.equal(inputs, ops.max(inputs)), inputs > 0.0):
+    both = layers.Concatenate()([inputs, layers.ReLU()(inputs)])
+    behind = layers.Dense(3)(both)
+    steps = [ops.equal(each, 0.0) for each in (x, behind)]
+    for step in (*steps, ops.equal(inputs, ops.max(inputs)), inputs > 0.0):
         with pytest.raises(ValueError, match="do not know operation"):
             path_length(keras.Model(inputs, ops.cast(step, "float32") * inputs[..., :1]))
 

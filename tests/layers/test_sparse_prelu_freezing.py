@@ -380,7 +380,9 @@ def test_slopes_that_are_held_stay_on_their_side_of_the_window(threshold):
     if threshold:
         expected[2], expected[4] = 1 - margin, 1 + margin
     np.testing.assert_array_equal(ops.convert_to_numpy(layer.alpha.constraint(slopes)), expected)
-    np.testing.assert_array_equal(ops.convert_to_numpy(layer.side.constraint(layer.side)), np.full(7, HELD))
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(layer.side.constraint(layer.side)), np.full(7, HELD)
+    )
 
 
 def test_numpy_arrays_without_the_state_of_the_layer():
