@@ -18,7 +18,7 @@ class Reading:
         assumes_sizes: Whether a layer is open whose unknown sizes had to be assumed.
     """
 
-    def __init__(self, skips_zeros=False):
+    def __init__(self, skips_zeros):
         self.skips_zeros = skips_zeros
         self.graph = ChannelGraph()
         self.activations: list[Activation] = []
