@@ -43,6 +43,9 @@ class CollapsePlan:
         cost: `"time"` or `"macs"`.
         setting: Dict of what time was measured with: `engine`, `backend`, `version`, `threads`,
             `batch_size`, `processor`. Empty where multiplications decided.
+        speed: How many times as fast the whole network is, collapsed, as it would be with all of
+            its units nonlinear; `None` if that was not timed or if no unit is linear. Below 1, its
+            linear units cost more time than they save.
     """
 
     def __init__(
@@ -51,11 +54,13 @@ class CollapsePlan:
         fingerprint: str,
         cost: str,
         setting: dict[str, Any] | None = None,
+        speed: float | None = None,
     ) -> None:
         self.rows = rows
         self.fingerprint = fingerprint
         self.cost = cost
         self.setting = {} if setting is None else setting
+        self.speed = speed
 
     @property
     def taken(self) -> list[list[str]]:
@@ -78,6 +83,7 @@ class CollapsePlan:
             "cost": self.cost,
             "setting": self.setting,
             "fingerprint": self.fingerprint,
+            "speed": self.speed,
             "rows": self.rows,
         }
         Path(path).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -93,8 +99,9 @@ class CollapsePlan:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
             version = content["version"]
             if version == VERSION:
-                wanted = ("rows", "fingerprint", "cost", "setting")
-                plan = cls(*(content[key] for key in wanted))
+                wanted = {key: content[key] for key in ("rows", "fingerprint", "cost", "setting")}
+                # Plans were written without it.
+                plan = cls(**wanted, speed=content.get("speed"))
                 plan._check()
                 return plan
         # Numbers of thousands of digits are a `ValueError`, too.
@@ -116,6 +123,7 @@ class CollapsePlan:
             ("fingerprint", self.fingerprint, (str,)),
             ("cost", self.cost, (str,)),
             ("setting", self.setting, (dict,)),
+            ("speed", self.speed, (int, float, type(None))),
         ]
         for number, row in enumerate(self.rows):
             checked += [(f"rows[{number}].{key}", row[key], TYPES[key]) for key in TYPES]
@@ -134,8 +142,11 @@ class CollapsePlan:
         ]
         timed = any(row["ms_before"] is not None for row in self.rows)
         columns = {k: v for k, v in COLUMNS.items() if timed or not k.startswith("ms")}
+        lines = [format_table(columns, rows, ("name", "outcome", "reason"))]
         if not rows:
-            return "nothing to merge"
-        return format_table(columns, rows, ("name", "outcome", "reason"))
+            lines = ["nothing to merge"]
+        if self.speed is not None:
+            lines.append(f"{self.speed:.2f} times as fast as with all units nonlinear")
+        return "\n".join(lines)
 
     __repr__ = __str__

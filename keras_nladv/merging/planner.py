@@ -1,4 +1,5 @@
 import time
+import warnings
 from typing import Any
 
 import keras
@@ -10,6 +11,7 @@ from keras_nladv.merging.collapse_plan import CollapsePlan
 from keras_nladv.merging.costs import Stopwatch, compared, macs
 from keras_nladv.merging.forms import available
 from keras_nladv.merging.steps import MapStep
+from keras_nladv.merging.surgeon import Surgeon
 from keras_nladv.merging.verification import runs
 
 # What is merged has to be faster by this factor, so that noise does not decide.
@@ -28,6 +30,8 @@ AS_GIVEN = "all of it, as given"
 GOOD_FORMS = ("maximum", "clip", "prelu")
 # What takes more times the multiplications than this is not timed.
 HOPELESS = 8
+# What is slower than this, relative to the network with plain activations, is warned of.
+SLOW = 0.97
 # What takes less of the multiplications than this is refused only if it is slower for certain:
 # that is hardly ever true, and on busy cores often measured.
 MUCH = 0.5
@@ -86,14 +90,16 @@ class Planner:
         # What is merged is compared with layers that are written as is fastest.
         while (self._cost == "time" and self._does(merges=False)) or self._does(merges=True):
             pass
+        speed = None
         if self._cost == "time":
             self._undoes()
+            speed = self._speed(fingerprint)
         # Of some rounds there is nothing to say.
         numbers = dict.fromkeys(row["round"] for row in self._rows)
         numbers = dict(zip(numbers, range(1, len(numbers) + 1)))
         for row in self._rows:
             row["round"] = numbers[row["round"]]
-        return CollapsePlan(self._rows, fingerprint, self._cost, self._setting)
+        return CollapsePlan(self._rows, fingerprint, self._cost, self._setting, speed)
 
     def _undoes(self):
         """Has everything undone if that is faster for certain: what is folded at once into
@@ -118,8 +124,40 @@ class Planner:
                 "reason": "",
             }
             self._rows.append(row)
+            self._whole = given
         else:
             self._surgeon.steps = steps
+
+    def _speed(self, fingerprint):
+        """How many times as fast the network is as with all its units nonlinear, in their plain
+        form, which engines compute together with the layers before; `None` if none is linear.
+
+        What is slower for certain is warned of: there is nothing to go back to, since that network
+        is another function.
+        """
+        plain = Surgeon(self._model, is_nonlinear=True)
+        if plain.fingerprint() == fingerprint:
+            return None
+        engine = self._setting["engine"]
+        plain.prefer_for(engine)
+        whole = self._timed()
+        try:
+            reference = self._network(self._inputs, plain)
+        except Exception:
+            # An engine need not take it.
+            return None
+        found = compared([reference, whole], self._inputs, 1 / SLOW, patient=True)
+        speed = found.before / found.after
+        if found.low > 1 / SLOW:
+            warnings.warn(
+                f"Model '{self._model.name}', collapsed, is {speed:.2f} times as fast in engine "
+                f"'{engine}' as it would be with all units nonlinear: its linear units cost time "
+                "there, and save less. Have more of them linear, or whole layers "
+                '(`granularity="layer"`), or press where it pays: `pressure_weights(model, '
+                f"engine='{engine}')`.",
+                stacklevel=4,
+            )
+        return speed
 
     def _timed(self):
         """The network as it was when it was last taken, in the engine."""
@@ -261,9 +299,10 @@ class Planner:
             self._whole = whole
         return True, ""
 
-    def _network(self, inputs):
-        """The network as it stands, in the engine, after a run on these inputs."""
-        whole = self._surgeon.write_to_time()
+    def _network(self, inputs, surgeon=None):
+        """The network as it stands, or as another surgeon has it, in the engine, after a run on
+        these inputs."""
+        whole = (surgeon or self._surgeon).write_to_time()
         arrays = keras.tree.flatten(inputs)
         pairs = zip(whole.inputs, arrays)
         sizes = {n for x, y in pairs for m, n in zip(x.shape[1:], y.shape[1:]) if m is None}

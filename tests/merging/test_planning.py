@@ -1,5 +1,6 @@
 """What plans decide, where time is told by an engine that is made for the test."""
 
+import warnings
 from dataclasses import replace
 
 import keras
@@ -18,7 +19,9 @@ from keras_nladv import (
 from keras_nladv.engines import Engine
 from keras_nladv.merging.surgeon import Surgeon
 
-pytestmark = pytest.mark.once
+# Prices that a test is about may make what is partly linear slow.
+slow = pytest.mark.filterwarnings("ignore:.*times as fast in engine")
+pytestmark = [pytest.mark.once, slow]
 
 
 class Priced(Engine):
@@ -248,6 +251,26 @@ def test_what_was_given_is_a_candidate(priced, monkeypatch, tmp_path):
     plan = CollapsePlan.load(tmp_path / "plan.json")
     for collapsed in (collapse(model, plan), collapse(model, engine="priced")):
         assert [layer.name for layer in collapsed.layers][1:3] == ["conv", "norm"]
+
+
+def test_what_is_slower_than_plain_activations_is_said(priced, tmp_path):
+    """There is nothing to go back to."""
+    inputs = keras.Input((4, 4, 3))
+    x = SparsePReLU(name="units")(layers.Conv2D(8, 3)(inputs))
+    model = keras.Model(inputs, layers.GlobalAveragePooling2D()(x))
+    priced(Conv2D=1.0, Maximum=0.25)
+    assert collapse_plan(model, engine="priced", verbose=False).speed is None
+    model.get_layer("units").alpha.assign(np.arange(8) % 2)
+    with pytest.warns(UserWarning, match=r"is 0\.8. times as fast in engine 'priced' as it would"):
+        plan = collapse_plan(model, engine="priced", verbose=False)
+    assert plan.speed == pytest.approx(1.0 / 1.25, abs=0.01)
+    plan.save(tmp_path / "plan.json")
+    plan = CollapsePlan.load(tmp_path / "plan.json")
+    assert str(plan).endswith("0.80 times as fast as with all units nonlinear")
+    priced(Conv2D=1.0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*times as fast in engine")
+        assert collapse_plan(model, engine="priced", verbose=False).speed == pytest.approx(1.0)
 
 
 def test_what_is_timed_alike():
