@@ -46,6 +46,8 @@ class Engine:
             largest output; by default that of what the layers compute in.
         multiple: What `collapse` makes the numbers of channels of narrower convolutions multiples
             of, by channels of zeros.
+        forms: The forms of partly linear activations, in the order in which it runs them fastest,
+            as a rule. It is the first that others are compared with.
 
     Raises:
         ImportError: If a package is not installed.
@@ -59,6 +61,7 @@ class Engine:
     suffix: ClassVar[str] = ""
     others: ClassVar[tuple[str, ...]] = ()
     multiple: ClassVar[int] = 1
+    forms: ClassVar[tuple[str, ...]] = ("maximum", "clip", "prelu", "sum", "where", "gate")
     tolerance: float | None = None
 
     def __init__(

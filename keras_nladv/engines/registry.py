@@ -72,6 +72,7 @@ def find_engine(name: str) -> type[Engine]:
     return _ENGINES[name]
 
 
-def liked_multiple(name: str | None) -> int:
-    """What an engine likes numbers of channels to be multiples of; 1 if it is not known here."""
-    return _ENGINES[name].multiple if name in _ENGINES else 1
+def likes_of(name: str | None) -> type[Engine]:
+    """The engine that goes by a name, to see what it likes: that of engines in general if it is
+    not known here."""
+    return Engine if name is None else _ENGINES.get(name, Engine)

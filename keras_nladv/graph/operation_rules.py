@@ -41,18 +41,35 @@ def extremum(call):
     """The larger or smaller of two tensors merges them; with a constant it is a ReLU.
 
     A unit whose bound no number is beyond is linear; `collapse` writes such. With a lower bound and
-    an upper one right behind each other, a unit is one all the same.
+    an upper one right behind each other, a unit is one all the same; and with a lower bound of 1, a
+    gate is always open.
     """
     if call.is_discrete or len(call.carrying) > 1:
         return merges(call)
     (channels,) = call.carrying
     name = type(call.operation).__name__.lower()
     (bound,) = (x for x in call.arguments.values() if x is not channels)
+    if name == "maximum" and opens_on(call, channels, bound):
+        return channels.labels
     beyond = is_beyond(bound, np.greater_equal if "min" in name else np.less_equal)
     slopes = None if beyond is None else beyond.astype("float64")
     if slopes is not None and clips_on(call, channels, slopes.ravel()):
         return channels.labels
     return fixed_activation(call, channels, name, slopes)
+
+
+def opens_on(call, channels, bound):
+    """Lets units of a gate be linear that a lower bound of 1 keeps open, where the others have
+    that of 0, which they have anyway. Returns whether it is so."""
+    gate = type(private.producer(call.operation.input)).__name__
+    earlier = call.reading.activation_before(channels)
+    if gate not in ("Sigmoid", "HardSigmoid") or earlier is None or isinstance(bound, Channels):
+        return False
+    bound = keras.ops.convert_to_numpy(bound).astype("float64")
+    if bound.size != earlier.units or not np.isin(bound, (0.0, 1.0)).all():
+        return False
+    earlier.constant_slopes = bound.ravel()
+    return True
 
 
 def clips_on(call, channels, slopes):

@@ -18,8 +18,14 @@ BOUNDS = {
     keras.activations.hard_tanh: (-1.0, 1.0),
     keras.ops.hard_tanh: (-1.0, 1.0),
 }
-# The forms below in the order in which engines other than Keras itself run them fastest, as a rule.
-IN_ENGINES = ("maximum", "clip", "prelu", "sum", "where")
+# What a number is multiplied with in functions that do that, at most 1: a gate, which is open where
+# it is 1.
+GATES = {
+    keras.activations.silu: keras.ops.sigmoid,
+    keras.ops.silu: keras.ops.sigmoid,
+    keras.activations.hard_silu: keras.ops.hard_sigmoid,
+    keras.ops.hard_silu: keras.ops.hard_sigmoid,
+}
 # Operations, by the names of their classes.
 OPERATIONS = {"Relu": (0.0, None), "Relu6": (0.0, 6.0), "HardTanh": (-1.0, 1.0)}
 
@@ -59,7 +65,7 @@ def chosen(step, inputs):
     names = available(step)
     if inputs.dtype != "float32":
         # Arrays of other types are not taken as they are by all backends.
-        names = [name for name in names if name not in ("maximum", "clip")]
+        names = [name for name in names if name not in ("maximum", "clip", "gate")]
     return step.form if step.form in names else names[0]
 
 
@@ -87,6 +93,15 @@ def _clip(writer, step, inputs, name):
     outputs = keras.ops.maximum(inputs, _bounds(step, inputs, low, "min"))
     high = _bounds(step, inputs, high, "max")
     return private.with_name(keras.ops.minimum(private.with_name(outputs, part), high), name)
+
+
+def _gate(writer, step, inputs, name):
+    """`x * maximum(gate(x), linear)`: one operation more than the function itself has."""
+    gate = private.with_name(GATES[step.function](inputs), writer.names.unique(f"{name}_gate"))
+    linear = step.broadcast(step.linear.astype(inputs.dtype), inputs)
+    part = writer.names.unique(f"{name}_open")
+    opened = private.with_name(keras.ops.maximum(gate, linear), part)
+    return private.with_name(keras.ops.multiply(inputs, opened), name)
 
 
 def _where(writer, step, inputs, name):
@@ -130,6 +145,7 @@ FORMS = {
     "prelu": (_is_relu, _prelu),
     "sum": (lambda step: True, _sum),
     "clip": (lambda step: _is_binary(step) and _is_clipped(step), _clip),
+    "gate": (lambda step: _is_binary(step) and step.function in GATES, _gate),
 }
 
 

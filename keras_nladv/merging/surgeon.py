@@ -3,12 +3,12 @@ from dataclasses import replace
 
 import keras
 
-from keras_nladv.engines.registry import liked_multiple
+from keras_nladv.engines.registry import likes_of
 from keras_nladv.layers.sparse_prelu import SparsePReLU
 from keras_nladv.merging import own
 from keras_nladv.merging.candidates import Finder, written
 from keras_nladv.merging.flattener import Flattener
-from keras_nladv.merging.forms import IN_ENGINES, available
+from keras_nladv.merging.forms import available
 from keras_nladv.merging.reader import read_steps
 from keras_nladv.merging.steps import ActivationStep, MapStep
 from keras_nladv.merging.writer import Writer
@@ -66,9 +66,13 @@ class Surgeon:
         Args:
             engine: Name of the engine, or `None`.
         """
-        self._multiple = liked_multiple(engine)
+        likes = likes_of(engine)
+        self._multiple = likes.multiple
+        # Keras' own order is that of the forms.
         if engine not in (None, "keras"):
-            self.steps, self._given = map(_in_liked_forms, (self.steps, self._given))
+            self.steps, self._given = (
+                _in_liked_forms(steps, likes.forms) for steps in (self.steps, self._given)
+            )
 
     def undo(self):
         """Takes the steps back to what the model was read as, with nothing folded or merged."""
@@ -123,9 +127,9 @@ class Surgeon:
             self.shapes[step.outputs[0]] = step.shape(self.shapes[step.inputs[0]])
 
 
-def _in_liked_forms(steps):
+def _in_liked_forms(steps, forms):
     return [
-        replace(step, form=min(available(step), key=IN_ENGINES.index))
+        replace(step, form=min(available(step), key=forms.index))
         if isinstance(step, ActivationStep) and step.slopes.any()
         else step
         for step in steps
