@@ -61,7 +61,7 @@ class Engine:
     suffix: ClassVar[str] = ""
     others: ClassVar[tuple[str, ...]] = ()
     multiple: ClassVar[int] = 1
-    forms: ClassVar[tuple[str, ...]] = ("maximum", "clip", "prelu", "sum", "where", "gate")
+    forms: ClassVar[tuple[str, ...]] = ("maximum", "clip", "prelu", "gate", "sum", "where")
     tolerance: float | None = None
 
     def __init__(

@@ -30,7 +30,6 @@ class LiteRT(Engine):
     }
     extra: ClassVar = {"tensorflow": "litert", "torch": "litert-torch"}
     suffix = ".tflite"
-    forms = ("maximum", "clip", "prelu", "gate", "sum", "where")
 
     def __init__(self, model, *, dynamic_range=False, **kwargs):
         self.dynamic_range = dynamic_range

@@ -1,5 +1,6 @@
 """Times by turns, and what they say."""
 
+import random
 import time
 
 import numpy as np
@@ -19,6 +20,7 @@ def rounds_by_turns(calls, rounds):
     """
     seconds = np.empty((rounds, len(calls)))
     order = list(range(len(calls)))
+    rng = random.Random(0)
     for call in calls:
         for _ in range(WARM_UP):
             call()
@@ -27,8 +29,12 @@ def rounds_by_turns(calls, rounds):
             began = time.perf_counter()
             calls[index]()
             row[index] = time.perf_counter() - began
-        # What ran just before makes a difference, to caches and allocated memory.
-        order.reverse()
+        # What ran just before makes a difference, to caches and allocated memory. Of more than two,
+        # reversed orders would have the first and the last, and no others, run behind themselves.
+        if len(calls) > 2:
+            rng.shuffle(order)
+        else:
+            order.reverse()
     return seconds
 
 
