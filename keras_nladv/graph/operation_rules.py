@@ -61,9 +61,11 @@ def extremum(call):
 def opens_on(call, channels, bound):
     """Lets units of a gate be linear that a lower bound of 1 keeps open, where the others have
     that of 0, which they have anyway. Returns whether it is so."""
+    if isinstance(bound, Channels):
+        return False
     gate = type(private.producer(call.operation.input)).__name__
     earlier = call.reading.activation_before(channels)
-    if gate not in ("Sigmoid", "HardSigmoid") or earlier is None or isinstance(bound, Channels):
+    if gate not in ("Sigmoid", "HardSigmoid") or earlier is None:
         return False
     bound = keras.ops.convert_to_numpy(bound).astype("float64")
     if bound.size != earlier.units or not np.isin(bound, (0.0, 1.0)).all():

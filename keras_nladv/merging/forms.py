@@ -19,12 +19,14 @@ BOUNDS = {
     keras.ops.hard_tanh: (-1.0, 1.0),
 }
 # What a number is multiplied with in functions that do that, at most 1: a gate, which is open where
-# it is 1.
+# it is 1. Operations by the names of their classes.
 GATES = {
     keras.activations.silu: keras.ops.sigmoid,
     keras.ops.silu: keras.ops.sigmoid,
+    "Silu": keras.ops.sigmoid,
     keras.activations.hard_silu: keras.ops.hard_sigmoid,
     keras.ops.hard_silu: keras.ops.hard_sigmoid,
+    "HardSilu": keras.ops.hard_sigmoid,
 }
 # Operations, by the names of their classes.
 OPERATIONS = {"Relu": (0.0, None), "Relu6": (0.0, 6.0), "HardTanh": (-1.0, 1.0)}
@@ -42,6 +44,18 @@ def bounds_of(function):
         plain = not function.negative_slope and not function.threshold
         return (0.0, function.max_value) if plain else None
     return OPERATIONS.get(type(function).__name__) if private.is_keras_operation(function) else None
+
+
+def gate_of(function):
+    """The gate of a function that multiplies with one, or `None`.
+
+    Args:
+        function: An activation function, layer or operation.
+    """
+    if isinstance(function, keras.Operation):
+        is_known = private.is_keras_operation(function)
+        return GATES.get(type(function).__name__) if is_known else None
+    return GATES.get(function)
 
 
 def available(step):
@@ -97,7 +111,7 @@ def _clip(writer, step, inputs, name):
 
 def _gate(writer, step, inputs, name):
     """`x * maximum(gate(x), linear)`: one operation more than the function itself has."""
-    gate = private.with_name(GATES[step.function](inputs), writer.names.unique(f"{name}_gate"))
+    gate = private.with_name(gate_of(step.function)(inputs), writer.names.unique(f"{name}_gate"))
     linear = step.broadcast(step.linear.astype(inputs.dtype), inputs)
     part = writer.names.unique(f"{name}_open")
     opened = private.with_name(keras.ops.maximum(gate, linear), part)
@@ -145,7 +159,7 @@ FORMS = {
     "prelu": (_is_relu, _prelu),
     "sum": (lambda step: True, _sum),
     "clip": (lambda step: _is_binary(step) and _is_clipped(step), _clip),
-    "gate": (lambda step: _is_binary(step) and step.function in GATES, _gate),
+    "gate": (lambda step: _is_binary(step) and gate_of(step.function) is not None, _gate),
 }
 
 

@@ -24,7 +24,7 @@ BINARY = {
     "relu": ("relu", {"maximum", "where", "prelu", "sum"}),
     "gelu": ("gelu", {"where", "sum"}),
     "silu": ("silu", {"gate", "where", "sum"}),
-    "hard_silu": ("hard_silu", {"gate", "where", "sum"}),
+    "hard_silu": (keras.ops.hard_silu, {"gate", "where", "sum"}),
     "leaky": (layers.LeakyReLU(0.1), {"where", "sum"}),
     "threshold": (layers.ReLU(threshold=0.5), {"where", "sum"}),
     **{name: (function, {"clip", "where", "sum"}) for name, function in CLIPPED.items()},
