@@ -27,9 +27,14 @@ from keras_nladv.graph.layer_rules import (
 )
 from keras_nladv.graph.rules import activates, constant, fixed_activation, merges, passes
 
+# Classes of operations that put out at least 0 and at most 1.
+GATES = ("Sigmoid", "HardSigmoid")
+
 
 def product(call):
     """Each tensor is an operand, channel by channel; what is multiplied with 0 does not go on."""
+    if is_gated(call.operation):
+        return [*call.arguments.values()][1].labels
     labels = merges(call)
     for factor in call.arguments.values():
         if not isinstance(factor, Channels):
@@ -65,13 +70,30 @@ def opens_on(call, channels, bound):
         return False
     gate = type(private.producer(call.operation.input)).__name__
     earlier = call.reading.activation_before(channels)
-    if gate not in ("Sigmoid", "HardSigmoid") or earlier is None:
+    if gate not in GATES or earlier is None:
         return False
     bound = keras.ops.convert_to_numpy(bound).astype("float64")
     if bound.size != earlier.units or not np.isin(bound, (0.0, 1.0)).all():
         return False
     earlier.constant_slopes = bound.ravel()
     return True
+
+
+def is_gated(operation):
+    """Whether a product is one of a tensor with its own gate, kept open for some units, as
+    `collapse` writes SiLU: together they are that activation, and there is no path around it."""
+    # A layer may have more tensors, or several calls.
+    is_product = type(operation).__name__ == "Multiply" and not isinstance(operation, keras.Layer)
+    if not is_product or isinstance(operation.input, keras.KerasTensor):
+        return False
+    tensor, opened = operation.input
+    bound = private.producer(opened)
+    return (
+        type(bound).__name__ == "Maximum"
+        and isinstance(bound.input, keras.KerasTensor)
+        and type(private.producer(bound.input)).__name__ in GATES
+        and private.producer(bound.input).input is tensor
+    )
 
 
 def clips_on(call, channels, slopes):
