@@ -171,7 +171,7 @@ def _untracked(structure):
     """
     kind = type(structure)
     if kind.__name__ in ("TrackedDict", "TrackedList"):
-        kind = kind.__base__
+        (kind,) = kind.__bases__
     if kind is dict:
         return {key: _untracked(each) for key, each in structure.items()}
     return kind(map(_untracked, structure)) if kind in (list, tuple) else structure
