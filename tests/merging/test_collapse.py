@@ -226,7 +226,6 @@ def test_names_that_operations_have_too():
 
 
 @pytest.mark.once
-@pytest.mark.filterwarnings("ignore:.*times as fast in engine")
 def test_masks_go_on(everything_pays):
     """Behind a mask linear units are written as a layer, which passes it on."""
     inputs = keras.Input((7,), dtype="int32")

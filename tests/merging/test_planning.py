@@ -19,9 +19,7 @@ from keras_nladv import (
 from keras_nladv.engines import Engine
 from keras_nladv.merging.surgeon import Surgeon
 
-# Prices that a test is about may make what is partly linear slow.
-slow = pytest.mark.filterwarnings("ignore:.*times as fast in engine")
-pytestmark = [pytest.mark.once, slow]
+pytestmark = pytest.mark.once
 
 
 class Priced(Engine):

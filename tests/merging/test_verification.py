@@ -177,7 +177,6 @@ def test_bad_example_inputs():
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="Strings are tensors of TensorFlow only."
 )
-@pytest.mark.filterwarnings("ignore:.*times as fast in engine")
 def test_strings():
     words, numbers = keras.Input((1,), dtype="string"), keras.Input((2,))
     one_hot = layers.StringLookup(vocabulary=["a"], output_mode="one_hot")(words)
