@@ -31,7 +31,9 @@ class Finding:
     claim: str
     verdict: str = NO_RESULTS
     sentences: list[str] = dataclasses.field(
-        default_factory=lambda: ["The cells that this needs have not been run."]
+        default_factory=lambda: [
+            "The cells that this needs have not been run, or their epochs are not here."
+        ]
     )
     number: str = ""
     table: pd.DataFrame | None = None

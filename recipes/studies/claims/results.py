@@ -38,9 +38,11 @@ class Results:
     def at_share(self, experiment, variant, share):
         """For each seed the cell whose path length, as a share of all, ends nearest to this.
 
-        Seeds of which none ends near it are left out.
+        Seeds of which none ends near it are left out, and cells whose epochs are not here: of those
+        that were run elsewhere a few numbers are known.
         """
         rows = self.rows(experiment, variant)
+        rows = rows[rows["cell"].isin(self.epochs["cell"])]
         distance = (rows["path_length"] / rows["path_length_before"] - share).abs()
         rows, distance = rows[distance <= NEAR], distance[distance <= NEAR]
         return rows.loc[distance.groupby(rows["seed"]).idxmin()]

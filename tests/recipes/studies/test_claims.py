@@ -49,7 +49,8 @@ def rows(experiment, variant, score, lengths=tuple(range(9)), noise=0.1, **colum
 
 def found(claim, table, epochs=(), **arguments):
     frame = pd.DataFrame(table)
-    return CLAIMS[claim](**arguments).find(Results(frame, pd.DataFrame(epochs)))
+    epochs = pd.DataFrame(epochs, columns=None if len(epochs) else ["cell"])
+    return CLAIMS[claim](**arguments).find(Results(frame, epochs))
 
 
 def test_spread():
@@ -363,6 +364,17 @@ def test_units():
     assert "45.00 ± 0.00 % of the units more" in finding.sentences[0]
     unwatched = pd.DataFrame(logs).drop(columns=["dead/stem", "dead/stage1_layer1"])
     assert found("units", table, unwatched, experiments=["digits"]).verdict == NO_RESULTS
+
+
+@pytest.mark.parametrize("claim", ["core", "units"])
+def test_of_cells_that_were_run_elsewhere_the_epochs_are_not_known(claim):
+    table = rows("digits", "late", lambda x: 90 + x, np.array([2.4, 8.0]))
+    assert found(claim, table, experiments=["digits"]).verdict == NO_RESULTS
+    mine = [row for row in table if row["seed"] == SEEDS[0]]
+    finding = found(
+        claim, table, epochs(mine, [1, 1, 0.6, 0.3, 0.3, 0.3], 0, 0), experiments=["digits"]
+    )
+    assert finding.verdict != NO_RESULTS
 
 
 @pytest.mark.parametrize(("falls", "verdict"), [(True, CONFIRMED), (False, NOT_CONFIRMED)])
