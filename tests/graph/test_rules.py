@@ -405,7 +405,7 @@ def test_activation_functions_of_a_user():
         (ops.abs, ops.abs, "activation", "keras.ops.absolute", 2.0),
         (ops.sin, lambda x: ops.sin(3.0 * x), "pass", "keras.ops.sin", 1.0),
         (ops.top_k, lambda x: list(ops.top_k(x, 2)), "mixing", "keras.ops.top_k", 1.0),
-        (ops.image.sobel_edges, None, "mixing", "keras.ops.image.sobel_edges", 1.0),
+        (ops.image.hsv_to_rgb, None, "mixing", "keras.ops.image.hsv_to_rgb", 1.0),
     ],
 )
 def test_registered_operations(function, make, rule, name, length):
