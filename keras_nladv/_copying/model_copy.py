@@ -168,7 +168,9 @@ class ModelCopy:
         layer = private.producer(tensor)
         self.names.take(layer.name)
         if isinstance(layer, keras.layers.InputLayer):
-            return keras.layers.InputLayer.from_config(layer.get_config()).output
+            # Configurations of Keras 3.10 do not say it.
+            config = {**layer.get_config(), "optional": layer.optional}
+            return keras.layers.InputLayer.from_config(config).output
         return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name)
 
 
