@@ -33,7 +33,7 @@ GATES = ("Sigmoid", "HardSigmoid")
 
 def product(call):
     """Each tensor is an operand, channel by channel; what is multiplied with 0 does not go on."""
-    if is_gated(call.operation):
+    if is_gated(call):
         return [*call.arguments.values()][1].labels
     labels = merges(call)
     for factor in call.arguments.values():
@@ -76,24 +76,20 @@ def opens_on(call, channels, bound):
     if bound.size != earlier.units or not np.isin(bound, (0.0, 1.0)).all():
         return False
     earlier.constant_slopes = bound.ravel()
+    call.reading.note_open_gate(call.operation)
     return True
 
 
-def is_gated(operation):
+def is_gated(call):
     """Whether a product is one of a tensor with its own gate, kept open for some units, as
     `collapse` writes SiLU: together they are that activation, and there is no path around it."""
     # A layer may have more tensors, or several calls.
-    is_product = type(operation).__name__ == "Multiply" and not isinstance(operation, keras.Layer)
-    if not is_product or isinstance(operation.input, keras.KerasTensor):
+    is_layer = isinstance(call.operation, keras.Layer)
+    if is_layer or isinstance(call.operation.input, keras.KerasTensor):
         return False
-    tensor, opened = operation.input
+    tensor, opened = call.operation.input
     bound = private.producer(opened)
-    return (
-        type(bound).__name__ == "Maximum"
-        and isinstance(bound.input, keras.KerasTensor)
-        and type(private.producer(bound.input)).__name__ in GATES
-        and private.producer(bound.input).input is tensor
-    )
+    return call.reading.is_open_gate(bound) and private.producer(bound.input).input is tensor
 
 
 def clips_on(call, channels, slopes):

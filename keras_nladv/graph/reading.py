@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 
 from keras_nladv._keras import private
@@ -25,6 +26,7 @@ class Reading:
         self.assumes_sizes = False
         self._indices: dict[tuple[str | int, int], int] = {}
         self._behind: dict[bytes, Activation] = {}
+        self._open_gates: list[keras.Operation] = []
 
     def meet(self, activation, labels, units):
         """Notes an activation, and which of its units some channels run through.
@@ -44,6 +46,13 @@ class Reading:
     def activation_before(self, channels):
         """The `Activation` right before some `Channels`, or `None`."""
         return self._behind.get(channels.labels.tobytes())
+
+    def note_open_gate(self, operation):
+        """Notes a bound by which a gate is kept open for some units."""
+        self._open_gates.append(operation)
+
+    def is_open_gate(self, operation):
+        return any(operation is each for each in self._open_gates)
 
     def _register(self, activation):
         """Returns the index of an activation."""

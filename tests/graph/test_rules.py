@@ -370,6 +370,14 @@ def test_scales_of_zero_along_another_axis():
         assert path_length(model, weights=True) == expected
 
 
+def test_a_gate_with_another_bound_is_an_operand():
+    """It is as `collapse` writes SiLU only with bounds of 0 and 1, for each unit one."""
+    inputs = keras.Input((2,))
+    for bound, expected in (([0.0, 1.0], 0.5), ([0.0, 0.3], 1.0)):
+        gate = ops.maximum(ops.sigmoid(inputs), np.array(bound, "float32"))
+        assert path_length(keras.Model(inputs, inputs * gate)) == expected
+
+
 def test_one_channel_at_all_places():
     """Where elements cannot be followed through a shape, and where groups share what they read."""
     inputs = keras.Input((None, 3))
