@@ -9,7 +9,8 @@ import numpy as np
 
 from keras_nladv._keras import private
 
-# The bounds between which a function is the identity and at which it stays.
+# The bounds between which a function is the identity and at which it stays. Operations by the names
+# of their classes.
 BOUNDS = {
     keras.activations.relu: (0.0, None),
     keras.ops.relu: (0.0, None),
@@ -17,9 +18,12 @@ BOUNDS = {
     keras.ops.relu6: (0.0, 6.0),
     keras.activations.hard_tanh: (-1.0, 1.0),
     keras.ops.hard_tanh: (-1.0, 1.0),
+    "Relu": (0.0, None),
+    "Relu6": (0.0, 6.0),
+    "HardTanh": (-1.0, 1.0),
 }
 # What a number is multiplied with in functions that do that, at most 1: a gate, which is open where
-# it is 1. Operations by the names of their classes.
+# it is 1. Keys are as above.
 GATES = {
     keras.activations.silu: keras.ops.sigmoid,
     keras.ops.silu: keras.ops.sigmoid,
@@ -28,8 +32,6 @@ GATES = {
     keras.ops.hard_silu: keras.ops.hard_sigmoid,
     "HardSilu": keras.ops.hard_sigmoid,
 }
-# Operations, by the names of their classes.
-OPERATIONS = {"Relu": (0.0, None), "Relu6": (0.0, 6.0), "HardTanh": (-1.0, 1.0)}
 
 
 def bounds_of(function):
@@ -38,12 +40,11 @@ def bounds_of(function):
     Args:
         function: An activation function, layer or operation.
     """
-    if not isinstance(function, keras.Operation):
-        return BOUNDS.get(function)
-    if type(function).__name__ == "ReLU" and hasattr(function, "max_value"):
+    is_operation = isinstance(function, keras.Operation)
+    if is_operation and type(function).__name__ == "ReLU" and hasattr(function, "max_value"):
         plain = not function.negative_slope and not function.threshold
         return (0.0, function.max_value) if plain else None
-    return OPERATIONS.get(type(function).__name__) if private.is_keras_operation(function) else None
+    return BOUNDS.get(_key(function))
 
 
 def gate_of(function):
@@ -52,10 +53,14 @@ def gate_of(function):
     Args:
         function: An activation function, layer or operation.
     """
-    if isinstance(function, keras.Operation):
-        is_known = private.is_keras_operation(function)
-        return GATES.get(type(function).__name__) if is_known else None
-    return GATES.get(function)
+    return GATES.get(_key(function))
+
+
+def _key(function):
+    """What a function goes by in the tables above; `None` if it is an operation of another."""
+    if not isinstance(function, keras.Operation):
+        return function
+    return type(function).__name__ if private.is_keras_operation(function) else None
 
 
 def available(step):
