@@ -18,25 +18,19 @@ it will run: it is collapsed for that and timed there, and there is a file for t
 import time
 from pathlib import Path
 
-from data.images import load
-from options.command_line import begin, read_config, show_if_finished
+from options.command_line import begin, read_config
 from options.compress import Config
-from running.errors import plain_errors, show_errors_plainly
+from running.errors import plain_errors
 
-# ---- What to do. Nothing is written before all of it is known to be right.
-
-show_errors_plainly()
+# Nothing is written before all that is to be done is known to be right.
 config = read_config(Config)
-show_if_finished(config)
-data = load(config.dataset, config.check).reduced(config.train_images, config.shrink)
-config.choose(data)
+data = config.images()
 begin(config, "compress")
 
 import keras
 import numpy as np
 
-from data.batches import Batches, even_batch_size
-from data.images import MIRRORED, standardization
+from data.batches import batches_of, even_batch_size
 from keras_nladv import (
     LinearizationSchedule,
     NonlinearitySparsity,
@@ -60,23 +54,17 @@ from running.run import Run
 from training.budget import linearize, random_channels, ranked_by_entropy, ranked_by_loss
 from training.classifier import compile_classifier
 from training.first_state import FirstState
+from training.fitting import fit, set_up
 from training.progress import CLASSIFIER, LINEARIZATION, Progress
 from training.schedules import cosine
 
-keras.utils.set_random_seed(config.seed)
-keras.config.set_dtype_policy(config.precision)
-
 # ---- The network.
 
+set_up(config)
 x_test = data.x_test.astype("float32")
 if config.model_file is None:
     original = convnet(
-        config.model,
-        input_shape=data.x_train.shape[1:],
-        classes=data.classes,
-        width=config.width,
-        granularity=None,
-        **standardization(data.x_train),
+        config.model, data.shape, data.classes, config.width, granularity=None, **data.moments()
     )
     from_logits = True
 else:
@@ -120,7 +108,7 @@ def measured(model):
 
 run = Run(config)
 run.introduce(
-    data=f"{config.dataset}: {data}",
+    data=data,
     network=f"{config.model_file or config.model}: {original.count_params():,} parameters, "
     f"{before.units:,} nonlinear units, average path length {path_length_before:.2f}",
 )
@@ -129,23 +117,12 @@ start = time.perf_counter()
 
 def train(model, epochs, callbacks, columns):
     """Trains a compiled network in the way that is common to all."""
-    batches = Batches(
-        data.x_train,
-        data.y_train,
-        config.batch_size,
-        config.seed,
-        shift=True,
-        mirror=config.dataset in MIRRORED,
-    )
-    model.fit(
-        batches,
+    fit(
+        model,
+        batches_of(data, config.batch_size, config.seed, augment=True),
+        (x_test, data.y_test),
         epochs=epochs,
-        shuffle=False,  # The batches are shuffled.
-        validation_data=(x_test, data.y_test),
-        validation_batch_size=even_batch_size(len(x_test)),
-        verbose=0,
         callbacks=[
-            batches.epochs(),
             keras.callbacks.LearningRateScheduler(
                 lambda epoch, _: config.learning_rate * cosine(epoch / epochs)
             ),
@@ -317,8 +294,8 @@ note_pareto(rows)
 
 seconds = time.perf_counter() - start
 title = (
-    f"{Path(config.model_file or config.model).name} on {Path(config.dataset).name}, "
-    f"{config.backend}, seed {config.seed}"
+    f"{Path(config.model_file or config.model).name} on {data.title}, {config.backend}, "
+    f"seed {config.seed}"
 )
 where = f"{len(batch)} in {config.engine}"
 kind = config.budget_kind.replace("_", " ")
@@ -332,12 +309,8 @@ report = (
 report += budgets(rows, config.budget_kind == "time")
 summary = {
     "rows": rows,
-    "dataset": config.dataset,
-    "backend": config.backend,
+    **run.options("dataset", "backend", "budget_kind", "engine", "seed"),
     "model": config.model_file or config.model,
-    "budget_kind": config.budget_kind,
-    "engine": config.engine,
-    "seed": config.seed,
     "seconds": seconds,
 }
 run.write_csv("results.csv", rows)

@@ -13,20 +13,13 @@ TensorBoard's events in tensorboard/, and points.json, which `--resume` needs.
 
 import math
 import time
-from pathlib import Path
 
-from data.images import load
-from options.command_line import begin, read_config, show_if_finished
+from options.command_line import begin, read_config
 from options.iterative_linearization import Config
-from running.errors import show_errors_plainly
 
-# ---- What to do. Nothing is written before all of it is known to be right.
-
-show_errors_plainly()
+# Nothing is written before all that is to be done is known to be right.
 config = read_config(Config)
-show_if_finished(config)
-data = load(config.dataset, config.check).reduced(config.train_images, config.shrink)
-config.choose(data)
+data = config.images()
 steps = config.steps(data)
 begin(config, "iterative-linearization")
 
@@ -35,25 +28,26 @@ import numpy as np
 from keras import layers
 from tqdm import tqdm
 
-from data.batches import Batches, even_batch_size
-from data.images import standardization
+from data.batches import batches_of, even_batch_size
 from keras_nladv.events import EventLog
 from keras_nladv.tangent import IterativeLinearization
 from results.plots import plot_feature_updates
 from results.seeds import columns, over_seeds, percent
 from running.run import Run
 from training.first_state import FirstState
+from training.fitting import fit, set_up
+from training.progress import progress_bar
 
-keras.config.set_dtype_policy(config.precision)
+set_up(config)
 
 # ---- The network.
 
 
 def network():
     """A plain one: statistics of batches, which change the function, have no place in a tangent."""
-    model = keras.Sequential([keras.Input(data.x_train.shape[1:])])
+    model = keras.Sequential([keras.Input(data.shape)])
     # In float32: images may have any range.
-    model.add(layers.Normalization(**standardization(data.x_train), dtype="float32"))
+    model.add(layers.Normalization(**data.moments(), dtype="float32"))
     for filters, strides in ((32, 1), (32, 2), (64, 1), (64, 2)):
         model.add(
             layers.Conv2D(
@@ -74,7 +68,7 @@ def network():
 
 run = Run(config)
 run.introduce(
-    data=f"{config.dataset}: {data}",
+    data=data,
     network=f"{network().count_params():,} parameters",
     training=f"{steps:,} steps of {config.batch_size} images, {config.repeats} seeds",
 )
@@ -94,13 +88,10 @@ rows = run.read_points(
 )
 done = {(row["period"], row["learning_rate"], row["seed"]) for row in rows}
 seeds = range(config.seed, config.seed + config.repeats)
-bar = tqdm(
+bar = progress_bar(
     total=steps * len(config.periods) * len(config.learning_rates) * len(seeds),
     initial=steps * len(done),
     unit="step",
-    disable=None,
-    leave=False,
-    dynamic_ncols=True,
 )
 
 
@@ -125,15 +116,12 @@ def trained(model, first, rate, seed):
     first.restore()
     model.model.set_weights(network().get_weights())
     model.optimizer.learning_rate = rate
-    batches = Batches(data.x_train, data.y_train, config.batch_size, seed)
     period = "never" if model.period is None else str(model.period)
-    history = model.fit(
-        batches,
+    history = fit(
+        model,
+        batches_of(data, config.batch_size, seed),
         epochs=config.epochs,
-        shuffle=False,  # The batches are shuffled.
-        verbose=0,
         callbacks=[
-            batches.epochs(),
             Watch(),
             EventLog(run.path / "tensorboard" / f"period-{period}_rate-{rate:g}_seed-{seed}"),
         ],
@@ -220,7 +208,7 @@ for period in config.periods:
     lines.append((period, f"{best['feature_updates']:,}", *map(shown, mine), shown(best)))
 seconds = time.perf_counter() - start
 title = (
-    f"{Path(config.dataset).name}, {len(data.x_train):,} images, {steps:,} steps, "
+    f"{data.title}, {len(data.x_train):,} images, {steps:,} steps, "
     f"{config.backend}, seeds {seeds[0]} to {seeds[-1]}"
 )
 report = (
@@ -233,8 +221,7 @@ if any(summary["diverged"] for summary in summaries):
 report += f"\nEverything is in {run.path}\n"
 summary = {
     "summaries": summaries,
-    "dataset": config.dataset,
-    "backend": config.backend,
+    **run.options("dataset", "backend"),
     "steps": steps,
     "seeds": list(seeds),
     "seconds": seconds,

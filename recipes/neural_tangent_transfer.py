@@ -12,28 +12,21 @@ TensorBoard's events in tensorboard/, and points.json, which `--resume` needs.
 
 import functools
 import time
-from pathlib import Path
 
-from data.images import load
-from options.command_line import begin, read_config, show_if_finished
+from options.command_line import begin, read_config
 from options.neural_tangent_transfer import Config
-from running.errors import plain_errors, show_errors_plainly
+from running.errors import plain_errors
 
-# ---- What to do. Nothing is written before all of it is known to be right.
-
-show_errors_plainly()
+# Nothing is written before all that is to be done is known to be right.
 config = read_config(Config)
-show_if_finished(config)
-data = load(config.dataset, config.check).reduced(config.train_images, config.shrink)
-config.choose(data)
+data = config.images()
 begin(config, "neural-tangent-transfer")
 
 import keras
 import numpy as np
 from tqdm import tqdm
 
-from data.batches import Batches, even_batch_size
-from data.images import standardization
+from data.batches import Batches
 from keras_nladv import path_length, prune
 from keras_nladv.events import EventLog
 from keras_nladv.tangent import NeuralTangentTransfer, snip, synflow
@@ -41,24 +34,26 @@ from networks.dense_networks import dense_network
 from results.plots import plot_transfer
 from results.seeds import columns, over_seeds, percent
 from running.run import Run
+from training.fitting import fit, set_up
+from training.progress import progress_bar
 
-keras.config.set_dtype_policy(config.precision)
+set_up(config)
 
 # ---- The run.
 
 run = Run(config)
 seeds = range(config.seed, config.seed + config.repeats)
 transfer_steps = config.transfer_epochs * (len(data.x_train) // config.transfer_batch_size)
-network = functools.partial(dense_network, config.network, data.x_train.shape[1:], data.classes)
+network = functools.partial(dense_network, config.network, data.shape, data.classes)
 run.introduce(
-    data=f"{config.dataset}: {data}",
+    data=data,
     network=f"{config.network}, {network().count_params():,} parameters",
     transfer=f"{transfer_steps:,} iterations of {config.transfer_batch_size} images, "
     f"without labels, {config.estimator}",
     training=f"{config.epochs} epochs, {config.repeats} seeds",
 )
 # Not by a layer: it would shift the ones that SynFlow lets flow through the network.
-statistics = standardization(data.x_train)
+statistics = data.moments()
 x_train, x_test = (
     ((x - statistics["mean"]) / np.sqrt(statistics["variance"])).astype("float32")
     for x in (data.x_train, data.x_test)
@@ -90,13 +85,10 @@ def length(method):
     return config.epochs + (config.transfer_epochs if method == "transfer" else 0)
 
 
-bar = tqdm(
+bar = progress_bar(
     total=sum(length(method) for method, _ in cases) * len(seeds),
     initial=sum(length(method) for method, _, _ in done),
     unit="epoch",
-    disable=None,
-    leave=False,
-    dynamic_ncols=True,
 )
 advance = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: bar.update())
 
@@ -159,20 +151,17 @@ def trained(method, density, seed):
     """Finds a network and trains it. Returns the row of the results."""
     events = run.path / "tensorboard" / f"{method}_density-{density:g}_seed-{seed}"
     model, known = found(method, density, seed, events)
-    batches = Batches(x_train, data.y_train, config.batch_size, seed)
     model.compile(
         keras.optimizers.Adam(config.learning_rate),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    accuracies = model.fit(
-        batches,
+    accuracies = fit(
+        model,
+        Batches(x_train, data.y_train, config.batch_size, seed),
+        (x_test, data.y_test),
         epochs=config.epochs,
-        shuffle=False,  # The batches are shuffled.
-        validation_data=(x_test, data.y_test),
-        validation_batch_size=even_batch_size(len(x_test)),
-        verbose=0,
-        callbacks=[batches.epochs(), advance, EventLog(events)],
+        callbacks=[advance, EventLog(events)],
     ).history["val_accuracy"]
     return {
         "method": method,
@@ -248,10 +237,7 @@ for method in config.methods:
     curve = summary_of(method, lowest)["accuracies"]
     curves.append((method, *(f"{100 * curve[epoch - 1]:.1f}" for epoch in epochs)))
 seconds = time.perf_counter() - start
-title = (
-    f"{Path(config.dataset).name}, {config.network}, {config.backend}, "
-    f"seeds {seeds[0]} to {seeds[-1]}"
-)
+title = f"{data.title}, {config.network}, {config.backend}, seeds {seeds[0]} to {seeds[-1]}"
 report = (
     f"{title}, {seconds:.0f} s\n\n{columns(accuracy)}\n\n"
     "Test accuracy in percent after the last epoch, mean and standard deviation over the seeds,\n"
@@ -268,8 +254,7 @@ for summary in summaries:
 report += f"\n\nEverything is in {run.path}\n"
 summary = {
     "summaries": summaries,
-    "dataset": config.dataset,
-    "backend": config.backend,
+    **run.options("dataset", "backend"),
     "seeds": list(seeds),
     "seconds": seconds,
 }

@@ -20,21 +20,14 @@ from pydantic import JsonValue
 from data.numbers import make_numbers, require_numbers
 from data.parallel_text import read_parallel
 from data.subwords import Subwords
-from options.command_line import begin, read_config, show_if_finished
+from options.command_line import begin, read_config
 from options.translation import Config
-from running.errors import show_errors_plainly
 from running.run_directory import ANEW
 from running.values import read_json
-from training.devices import by_first, require_divisible, share, spread, together
 
-# ---- What to do. Nothing is written before all of it is known to be right.
-
-show_errors_plainly()
+# Nothing is written before all that is to be done is known to be right.
 config = read_config(Config)
-if config.translate is None:
-    show_if_finished(config)
 config.choose()
-require_divisible(config.devices, config.backend, config.batch_size)
 numbers = config.dataset == "numbers"
 if config.translate is None:
     if numbers:
@@ -79,6 +72,8 @@ from results.nonlinearity import Nonlinearity, row, table
 from results.plots import plot_bleu, plot_training
 from results.translating import Translations
 from running.run import Run
+from training.devices import by_first
+from training.fitting import fit, set_up
 from training.progress import LINEARIZATION, Progress
 from training.schedules import linearization, seeded_epochs
 from training.smoothed_cross_entropy import SmoothedCrossEntropy
@@ -88,9 +83,6 @@ from training.warmed_up import WarmedUp
 DECODED = -(-min(100, len(text.test)) // config.devices) * config.devices
 SHOWN = 10
 
-keras.utils.set_random_seed(config.seed)
-keras.config.set_dtype_policy(config.precision)
-
 
 def translated(decoding, sources):
     return Translations(decoding, subwords, sources, config.max_length, DECODED)
@@ -98,7 +90,7 @@ def translated(decoding, sources):
 
 # ---- The network.
 
-spread(config.devices)
+set_up(config)
 train = SentenceBatches(
     encoded["train"],
     subwords.start,
@@ -192,35 +184,33 @@ def follow(epoch, logs):
 evaluated = config.evaluated(config.epochs)
 if config.trained and not (run.path / "before.json").exists():
     note_before()
-with together(model, config.devices):
-    model.fit(
-        share(train, config.devices),
-        epochs=config.epochs,
-        initial_epoch=run.epochs,
-        shuffle=False,  # The batches are shuffled.
-        validation_data=share(val, config.devices),
-        validation_freq=evaluated,
-        verbose=0,
-        callbacks=[
-            train.epochs(),
-            seeded_epochs(model, config.seed),
-            schedule,
-            *by_first(
-                keras.callbacks.LambdaCallback(on_epoch_end=follow),
-                PathLengthCallback(run.path / "tensorboard"),
-            ),
-            Progress(
-                run,
-                {
-                    "cross_entropy": ("loss", "{:.4f}"),
-                    "val_accuracy": ("val tokens", "{:.2%}"),
-                    "val_exact_match": ("val exact", "{:.1%}"),
-                    "val_bleu": ("val BLEU", "{:.1f}"),
-                    **LINEARIZATION,
-                },
-            ),
-        ],
-    )
+fit(
+    model,
+    train,
+    val,
+    config.devices,
+    epochs=config.epochs,
+    initial_epoch=run.epochs,
+    validation_freq=evaluated,
+    callbacks=[
+        seeded_epochs(model, config.seed),
+        schedule,
+        *by_first(
+            keras.callbacks.LambdaCallback(on_epoch_end=follow),
+            PathLengthCallback(run.path / "tensorboard"),
+        ),
+        Progress(
+            run,
+            {
+                "cross_entropy": ("loss", "{:.4f}"),
+                "val_accuracy": ("val tokens", "{:.2%}"),
+                "val_exact_match": ("val exact", "{:.1%}"),
+                "val_bleu": ("val BLEU", "{:.1f}"),
+                **LINEARIZATION,
+            },
+        ),
+    ],
+)
 
 # ---- The results.
 
@@ -252,19 +242,10 @@ summary = {
     "parameters": model.count_params(),
     "parameters_collapsed": collapsed.count_params(),
     "collapsed_times_as_fast": timings[1]["times_as_fast"],
-    "dataset": config.dataset,
-    "source": config.source,
-    "target": config.target,
-    "vocabulary": config.vocabulary,
-    "backend": config.backend,
-    "epochs": config.epochs,
-    "seed": config.seed,
+    **run.options("dataset", "source", "target", "vocabulary", "backend", "epochs", "seed"),
     "seconds": run.seconds,
 }
-title = (
-    f"{text.name} {config.source}-{config.target}, {config.backend}, seed {config.seed}, "
-    f"{config.epochs} epochs in {run.seconds:.0f} s"
-)
+title = f"{text.name} {config.source}-{config.target}, {run}"
 rows = [
     *(
         row(name, form, old and old[key], new[key])

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from data.images import MIRRORED
 from data.seeded_batches import SeededBatches
 
 
@@ -46,6 +47,19 @@ class Batches(SeededBatches):
             images[mirrored] = images[mirrored, :, ::-1]
         # At the end: less is moved about before.
         return images.astype("float32"), self.labels[chosen]
+
+
+def batches_of(data, batch_size, seed, augment=False):
+    """Batches of the images to train on.
+
+    Args:
+        data: The `Images`.
+        batch_size: Integer.
+        seed: Integer.
+        augment: Boolean. Whether to shift them, and to mirror what shows the same in a mirror.
+    """
+    mirror = augment and data.name in MIRRORED
+    return Batches(data.x_train, data.y_train, batch_size, seed, shift=augment, mirror=mirror)
 
 
 def _shifted(images, rng):

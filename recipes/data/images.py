@@ -47,6 +47,21 @@ class Images:
         """Whether there are few images to train on: other options suit those."""
         return len(self.x_train) < 10_000
 
+    @property
+    def title(self) -> str:
+        """The name, without the folders of a file."""
+        return os.path.basename(self.name)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Height, width and channels of an image."""
+        return self.x_train.shape[1:]
+
+    def moments(self) -> dict[str, np.ndarray]:
+        """Mean and variance of the channels, as arguments of `convnet`."""
+        sample = self.x_train[:: len(self.x_train) // 10_000 + 1].astype("float64")
+        return {"mean": sample.mean(axis=(0, 1, 2)), "variance": sample.var(axis=(0, 1, 2))}
+
     def reduced(self, train_images: int | None, shrink: int, label_noise: float = 0.0) -> "Images":
         """Returns fewer and smaller images, which may have wrong labels.
 
@@ -84,10 +99,10 @@ class Images:
         )
 
     def __str__(self):
-        """How many there are, and of what size."""
-        height, width, channels = self.x_train.shape[1:]
+        """What they are, how many, and of what size."""
+        height, width, channels = self.shape
         return (
-            f"{len(self.x_train):,} images to train on, {len(self.x_test):,} to test, "
+            f"{self.name}: {len(self.x_train):,} images to train on, {len(self.x_test):,} to test, "
             f"{height}x{width}x{channels}, {self.classes} classes"
         )
 
@@ -135,12 +150,6 @@ def load(dataset: str, check: bool = False) -> Images:
             f"Received: {dataset!r}"
         )
     return Images(dataset, *_checked(dataset, *arrays))
-
-
-def standardization(images):
-    """Mean and variance of the channels of images, as arguments of `convnet`."""
-    sample = images[:: len(images) // 10_000 + 1].astype("float64")
-    return {"mean": sample.mean(axis=(0, 1, 2)), "variance": sample.var(axis=(0, 1, 2))}
 
 
 def _wrong(labels, classes, share):

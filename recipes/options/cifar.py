@@ -1,18 +1,19 @@
 import dataclasses
-import os
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import tyro
 from pydantic import Field
 
 from data.images import Images
 from networks.names import Network
-from options.kinds import Amount, Count, Natural, Number, Positive
+from options.devices import require_divisible
+from options.images_config import ImagesConfig
+from options.kinds import Amount, Count, Dataset, Natural, Number
 from options.linearization_config import LinearizationConfig
 
 
 @dataclasses.dataclass
-class Config(LinearizationConfig):
+class Config(LinearizationConfig, ImagesConfig):
     """Train a network, press its units to linear, and report the core that stays nonlinear.
 
     Small data sets are those with less than 10,000 images to train on. config.json in the run
@@ -22,11 +23,7 @@ class Config(LinearizationConfig):
     # cifar10, cifar100, fashion_mnist, mnist, digits (of scikit-learn, no download), the path of
     # an .npz file with x_train, y_train, x_test and y_test, or auto: cifar10 if it can be had,
     # else the digits.
-    dataset: str = "auto"
-    # Number of images to train on, drawn at random, always the same. Default: all.
-    train_images: Annotated[Count, Field(ge=1)] = None
-    # The mean over so many by so many pixels makes one.
-    shrink: Positive = 1
+    dataset: Dataset = "auto"
     # Share of the images to train on that get the label of another class, always the same.
     label_noise: Annotated[float, Field(ge=0, le=1)] = 0.0
     # resnet20, resnet32, resnet56, resnet110, or another depth 6n + 2; plain20, or any depth: the
@@ -53,29 +50,22 @@ class Config(LinearizationConfig):
     kernel_images: Natural = 0
     # Shift the images at random, and mirror those of cifar10, cifar100 and fashion_mnist.
     augment: Annotated[bool, tyro.conf.arg(help_behavior_hint="(default: --augment)")] = True
-    # Number of devices that share each step; a run may go on with another.
-    devices: Positive = 1
     # Why `dataset` is not what was asked for.
     dataset_note: tyro.conf.Suppress[str | None] = None
-
-    momentary: ClassVar[tuple[str, ...]] = (*LinearizationConfig.momentary, "devices")
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.dataset.endswith(".npz"):
-            self.dataset = os.path.abspath(self.dataset)
 
     def choose(self, data: Images) -> None:
         """Chooses what the command line left open.
 
         Raises:
-            RecipeError: If there are fewer images than an option asks for.
+            RecipeError: If there are fewer images than an option asks for, or if devices cannot
+                share them.
         """
-        # What `auto` came to: whether images are mirrored depends on it.
-        self.dataset, self.dataset_note = data.name, data.note
+        # What `auto` came to; a run that is gone on with is told the name, and remembers why.
+        self.dataset, self.dataset_note = data.name, data.note or self.dataset_note
         self.default(epochs=25 if data.small else 100, batch_size=64 if data.small else 128)
         self.complete(self.epochs)
         steps = max(len(data.x_train) // self.batch_size, 1)
         self.choose_strength(0.015 if data.small else 0.0015, self.epochs, steps)
         self.default(learning_rate=0.1 if self.optimizer == "sgd" else 0.001)
         data.require_batches(batch_size=self.batch_size)
+        require_divisible(self.devices, self.backend, self.batch_size, len(data.x_test))

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from options.backends import choose_backend
 from options.run_config import RunConfig
 from running import workers
-from running.errors import RecipeError
+from running.errors import RecipeError, show_errors_plainly
 from running.files import PARTIAL
 from running.run_directory import ANEW, LOCK, checkpoint_file, claim
 from running.values import parsed, read_json
@@ -24,6 +24,8 @@ Config = TypeVar("Config", bound=RunConfig)
 
 def read_config(kind: type[Config]) -> Config:
     """Reads the arguments of the command line, and those of the run that is to be gone on with.
+
+    From here on errors that the user can mend end the recipe with one line.
 
     Args:
         kind: The dataclass of the recipe.
@@ -35,13 +37,17 @@ def read_config(kind: type[Config]) -> Config:
         RecipeError: If values are out of their limits, if the backend or a package cannot be had,
             if a run directory holds something else, or if the run that is to be gone on with has
             another configuration.
+        SystemExit: If the run that is to be gone on with has ended: its report is shown.
     """
+    show_errors_plainly()
     if workers.rank():
         # As the first process has read it.
         return parsed(kind, workers.told())
     config = _read(kind)
     config.backend = choose_backend(config.backend)
     config.require_packages()
+    if config.needs_run == "--resume" and not config.check:
+        _show_if_finished(Path(config.run_dir))
     return config
 
 
@@ -67,9 +73,8 @@ def begin(config: RunConfig, name: str) -> None:
     if config.run_dir is None:
         config.run_dir = time.strftime(f"runs/{name}-%Y%m%d-%H%M%S")
     claim(Path(config.run_dir), "--run-dir")
-    devices = getattr(config, "devices", 1)
-    if config.backend == "torch" and devices > 1:
-        workers.start(devices, json.dumps(dataclasses.asdict(config)))
+    if config.backend == "torch" and config.devices > 1:
+        workers.start(config.devices, json.dumps(dataclasses.asdict(config)))
 
 
 def _command_line(kind, default=None):
@@ -123,10 +128,9 @@ def _read(kind):
     return config
 
 
-def show_if_finished(config: RunConfig) -> None:
-    """Prints the report of a run that is to be resumed but has ended, and exits."""
-    if config.resume and not config.check and Path(config.run_dir, "summary.json").exists():
-        report = Path(config.run_dir, "report.txt").read_text(encoding="utf-8", errors="replace")
+def _show_if_finished(path):
+    if (path / "summary.json").exists():
+        report = (path / "report.txt").read_text(encoding="utf-8", errors="replace")
         print(f"The run is finished already.\n\n{report}")
         sys.exit()
 

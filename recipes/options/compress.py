@@ -9,7 +9,7 @@ from data.images import Images
 from networks.names import Network
 from options.backends import not_installed
 from options.images_config import ImagesConfig
-from options.kinds import Amount, Count, Number, Text, once
+from options.kinds import Amount, Count, File, Number, once
 from running.errors import RecipeError
 
 METHODS = ("ours", "fast", "weighted", "layer", "random", "entropy", "snip", "l1")
@@ -39,7 +39,7 @@ class Config(ImagesConfig):
     # Factor of all numbers of channels. Default: 1; 0.25 for small data.
     width: Number = None
     # A classifier that is trained already, a .keras file, in place of --model.
-    model_file: Text = None
+    model_file: File = None
     # Shares of what the original has, at least 0 and less than 1.
     budgets: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], AfterValidator(once)] = (
         dataclasses.field(default_factory=lambda: [0.5, 0.25, 0.1])
@@ -84,11 +84,8 @@ class Config(ImagesConfig):
     ] = None
 
     def __post_init__(self):
-        super().__post_init__()
         if self.methods == ["all"]:
             self.methods = list(METHODS)
-        if self.model_file is not None:
-            self.model_file = os.path.abspath(self.model_file)
 
     def require_packages(self):
         needed = {}

@@ -1,5 +1,6 @@
 """Kinds of values that options have, with their limits and how help shows them."""
 
+import os
 import re
 from typing import Annotated, Literal
 
@@ -23,6 +24,16 @@ Backend = Annotated[
 ]
 
 
+def absolute(path: str | None) -> str | None:
+    """A path of this machine, whatever directory a run is gone on with from."""
+    return path if path is None else os.path.abspath(path)
+
+
+def images(dataset: str) -> str:
+    """The name of a data set, or the absolute path of its file."""
+    return os.path.abspath(dataset) if dataset.endswith(".npz") else dataset
+
+
 def once(values: list) -> list:
     """Raises a `ValueError` if a list is empty, or names something twice."""
     if not values or len(set(values)) < len(values):
@@ -39,3 +50,5 @@ def directory(path: str) -> str:
 
 
 Directory = Annotated[str, AfterValidator(directory)]
+File = Annotated[Text, AfterValidator(absolute)]
+Dataset = Annotated[str, AfterValidator(images)]

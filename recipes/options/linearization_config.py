@@ -1,11 +1,10 @@
 import dataclasses
 import math
-import os
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from options.kinds import Count, Natural, Number, Positive, Text
+from options.kinds import Count, File, Natural, Number, Positive
 from options.run_config import RunConfig
 from running.errors import RecipeError
 
@@ -17,7 +16,7 @@ class LinearizationConfig(RunConfig):
     # Start from the network of this run directory, as it was when its linearization started. All is
     # as in that run, but for --epochs (with --schedule two), what the pressure is like, targets,
     # --evaluate-every and --save-every.
-    trained: Text = None
+    trained: File = None
     # What has a slope of its own.
     granularity: Literal["channel", "layer", "element"] = "channel"
     # Number of epochs before linearization starts. Default: 2/5 of all.
@@ -46,17 +45,16 @@ class LinearizationConfig(RunConfig):
     # Number of epochs from one checkpoint to the next; where linearization starts there is one,
     # too. With 0 there is none: such a run cannot be gone on with.
     save_every: Natural = 1
+    # Number of devices that share each step; a run may go on with another.
+    devices: Positive = 1
 
+    momentary: ClassVar[tuple[str, ...]] = (*RunConfig.momentary, "devices")
     # What may differ from the run of `trained`, since it counts only later.
     later: ClassVar[tuple[str, ...]] = (
         *("trained", "epochs", "pressure", "ramp_epochs", "reach_within"),
         *("strength", "target_path_length", "target_nonlinear_units"),
         *("evaluate_every", "save_every"),
     )
-
-    def __post_init__(self):
-        if self.trained is not None:
-            self.trained = os.path.abspath(self.trained)
 
     def evaluated(self, epochs: int) -> list[int]:
         """The epochs that are evaluated, counted from 1."""

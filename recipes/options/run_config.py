@@ -28,6 +28,8 @@ class RunConfig:
     check: bool = False
 
     __pydantic_config__: ClassVar = EXACT
+    # An option of some.
+    devices: ClassVar[int] = 1
     # What a run does not keep: how it is gone on with.
     momentary: ClassVar[tuple[str, ...]] = ("run_dir", "resume", "check")
 

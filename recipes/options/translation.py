@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from options.backends import not_installed
+from options.devices import require_divisible
 from options.kinds import Amount, Count, Natural, Number, Positive, Text
 from options.linearization_config import LinearizationConfig
 from running.errors import RecipeError
@@ -68,19 +69,16 @@ class Config(LinearizationConfig):
     decay: Literal["cosine", "inverse-sqrt"] = "cosine"
     # A sentence to translate with the run in --run-dir, which must be finished.
     translate: Text = None
-    # Number of devices that share each step; a run may go on with another.
-    devices: Positive = 1
 
-    momentary: ClassVar[tuple[str, ...]] = (*LinearizationConfig.momentary, "translate", "devices")
+    momentary: ClassVar[tuple[str, ...]] = (*LinearizationConfig.momentary, "translate")
 
     def __post_init__(self):
-        super().__post_init__()
         if self.dataset != "numbers":
             self.dataset = os.path.abspath(self.dataset)
 
     @property
     def needs_run(self):
-        return super().needs_run or (None if self.translate is None else "--translate")
+        return super().needs_run if self.translate is None else "--translate"
 
     def require_packages(self):
         missing = not_installed("keras_hub", "regex", "tokenizers")
@@ -116,3 +114,4 @@ class Config(LinearizationConfig):
             raise RecipeError(
                 "--granularity element needs sentences of one length. Choose channel or layer."
             )
+        require_divisible(self.devices, self.backend, self.batch_size)

@@ -83,6 +83,15 @@ class Run:
         kept = {name: value for name, value in fields.items() if name not in config.momentary}
         self.write_json("config.json", kept)
 
+    def __str__(self):
+        """What was run, and how long it took."""
+        config = self.config
+        return f"{config.backend}, seed {config.seed}, {self.epochs} epochs in {self.seconds:.0f} s"
+
+    def options(self, *names):
+        """Some options as they were used, for the summary."""
+        return {name: getattr(self.config, name) for name in names}
+
     def introduce(self, **lines):
         """Prints what is run: lines, by what each is about."""
         lines["backend"] = f"{self.config.backend}, {self.config.precision}"

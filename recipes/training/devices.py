@@ -1,45 +1,13 @@
 """Several devices for one run."""
 
 import contextlib
-import os
 from collections.abc import Iterator
 
+from options.devices import require_devices
 from running import workers
-from running.errors import RecipeError
 
 # The scope of TensorFlow that a run is in, up to its end.
 _scope = contextlib.ExitStack()
-
-
-def require_divisible(
-    devices: int, backend: str | None, batch_size: int, test_images: int = 0
-) -> None:
-    """Raises a `RecipeError` if devices cannot share the work.
-
-    Args:
-        devices: Number of devices.
-        backend: The backend.
-        batch_size: That of all devices together.
-        test_images: Number of images to test on.
-    """
-    if devices == 1:
-        return
-    if backend == "torch":
-        # Here, as each gets a process before Keras is imported.
-        import torch
-
-        cards = torch.cuda.device_count()
-        _require(devices, cards or os.cpu_count(), backend, "GPUs" if cards else "cores")
-    if batch_size % devices:
-        raise RecipeError(
-            "--batch-size, that of all devices together, must be a multiple of --devices. "
-            f"Received: --batch-size {batch_size} with --devices {devices}"
-        )
-    if test_images % devices:
-        raise RecipeError(
-            f"--devices must divide {test_images}, the number of images to test on. Received: "
-            f"{devices}"
-        )
 
 
 def spread(devices: int) -> None:
@@ -65,7 +33,7 @@ def spread(devices: int) -> None:
 
         kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
         found = [each.name for each in tf.config.list_logical_devices(kind)]
-    _require(devices, len(found), backend, ", ".join(found))
+    require_devices(devices, len(found), backend, ", ".join(found))
     chosen = found[:devices]
     if backend == "jax":
         keras.distribution.set_distribution(
@@ -148,11 +116,3 @@ def part(amount):
         return torch_processes.part(amount)
     # Arrays of JAX are those of all devices.
     return 1.0
-
-
-def _require(devices, most, backend, found):
-    if devices > most:
-        raise RecipeError(
-            f"--devices must be at most {most}, the number of devices that {backend} finds here "
-            f"({found}). Received: {devices}"
-        )

@@ -20,6 +20,24 @@ LINEARIZATION = {
 }
 
 
+def progress_bar(total, initial, unit):
+    """A bar, but where the output is no terminal: there, the lines above it say how far it is.
+
+    Args:
+        total: Integer, the number of units.
+        initial: Integer, how many of them are done.
+        unit: String, what one is called.
+    """
+    return tqdm(
+        total=total,
+        initial=initial,
+        unit=unit,
+        disable=True if workers.rank() else None,
+        leave=False,
+        dynamic_ncols=True,
+    )
+
+
 class Progress(keras.callbacks.Callback):
     """Shows progress, commits each epoch to the run directory, and stops when the loss diverges.
 
@@ -44,15 +62,7 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         epochs, steps = self.params["epochs"], self.params["steps"]
-        # Off where the output is no terminal; the lines of the epochs say how far it is.
-        self._bar = tqdm(
-            total=epochs * steps,
-            initial=self.run.epochs * steps,
-            unit="step",
-            disable=True if workers.rank() else None,
-            leave=False,
-            dynamic_ncols=True,
-        )
+        self._bar = progress_bar(epochs * steps, self.run.epochs * steps, "step")
         self._start = time.perf_counter() - self.run.seconds
         self._show("epoch", *(heading for heading, _ in self.columns.values()), "elapsed")
 

@@ -142,6 +142,11 @@ def test_auto_without_cifar10_says_so(no_network):
     assert data.name == "digits"
     assert "not CIFAR-10" in data.note
     assert "Name or service not known" in data.note
+    config = Config(dataset="auto")
+    # The second time as when a run is gone on with.
+    for _ in range(2):
+        config.choose(load(config.dataset))
+        assert (config.dataset, config.dataset_note) == ("digits", data.note)
 
 
 def test_auto_with_cifar10(monkeypatch, arrays):
