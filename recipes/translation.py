@@ -65,7 +65,7 @@ import numpy as np
 
 from data.sentence_batches import SentenceBatches, padded
 from keras_nladv import PathLengthCallback, collapse, core_image, milliseconds
-from keras_nladv.events.event_writer import EventWriter
+from keras_nladv.events import EventWriter
 from networks.decoding import Decoding
 from networks.translator import translator
 from results.nonlinearity import Nonlinearity, row, table

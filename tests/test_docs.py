@@ -89,13 +89,16 @@ def test_the_reference_has_all_public_names():
     names = re.findall(r"^.. auto\w+:: (\S+)", reference, flags=re.MULTILINE)
     listed = {name.rpartition(".")[2] for name in names}
     public = {*keras_nladv.__all__} - {"tangent"}
-    for module in (keras_nladv.tangent, keras_nladv.engines):
-        public |= {
-            name
-            for name, value in vars(module).items()
-            if not name.startswith("_") and not isinstance(value, types.ModuleType)
-        }
-    assert public <= listed, public - listed
+    rooms = [info.name for info in pkgutil.iter_modules(keras_nladv.__path__)]
+    for room in rooms:
+        if not room.startswith("_"):
+            module = importlib.import_module(f"keras_nladv.{room}")
+            public |= {*getattr(module, "__all__", ())} | {
+                name
+                for name, value in vars(module).items()
+                if not name.startswith("_") and not isinstance(value, types.ModuleType)
+            }
+    assert public == listed
 
 
 @pytest.mark.once

@@ -4,7 +4,7 @@ import shutil
 
 import pandas as pd
 
-from keras_nladv.events.event_writer import EventWriter
+from keras_nladv.events import EventWriter
 
 # The numbers that the tab compares, and draws over the epochs: columns of the table, and names in
 # the logs of an epoch.
