@@ -13,7 +13,8 @@ import nbformat
 PAGE = Path(__file__).with_name("getting-started.md")
 NOTEBOOK = Path(__file__).with_name("first-hour.ipynb")
 
-INSTALL = """This is a page of the documentation as a notebook. First, the library is installed:
+INSTALL = """This is a page of the documentation as a notebook. First, the library is installed;
+where you have a copy of it or a wheel, give its path in place of the name:
 
 ```python
 %pip install -q 'keras-nladv[tensorboard]' scikit-learn

@@ -66,7 +66,7 @@ class EventCallback(keras.callbacks.Callback):
             logs: Dict, the logs of the epoch. A number is what Python, NumPy or the backend has for
                 one: an array, a tensor or a variable that holds one value is a number, too.
             histograms: Dict from tags to arrays.
-            images: Dict from tags to `PIL.Image.Image`s.
+            images: Dict from tags to images, each a `PIL.Image.Image`.
         """
         scalars = {tag: _number(value) for tag, value in logs.items()}
         scalars = {tag: value for tag, value in scalars.items() if value is not None}

@@ -78,7 +78,7 @@ class EventWriter:
             step: Integer.
             scalars: Dict from tags to numbers. What the step has already is left out.
             histograms: Dict from tags to arrays of finite numbers. Empty ones are left out.
-            images: Dict from tags to `PIL.Image.Image`s.
+            images: Dict from tags to images, each a `PIL.Image.Image`.
             texts: Dict from tags to strings of Markdown.
         """
         # TensorBoard knows two forms of each kind. All readers know the older ones: for

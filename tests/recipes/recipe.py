@@ -132,21 +132,24 @@ class Recipe:
         assert "Traceback" not in err
         assert list(directory.iterdir()) == before
 
-    def assert_does_not_run_again(self, path, refused):
+    def assert_does_not_run_again(self, path, arguments, differing, message):
         """Checks that a finished run is only shown again, and that nothing is changed in it.
 
         Args:
             path: The run directory.
-            refused: List of pairs: arguments that do not fit the run, and what is said to them.
+            arguments: Those of the run.
+            differing: Others, that do not fit it.
+            message: What is said to these.
         """
         before = {file: file.stat().st_mtime_ns for file in path.rglob("*")}
         status, out, _ = self.run_here(f"--run-dir {path} --resume")
         assert status == 0
         assert out.endswith((path / "report.txt").read_text() + "\n")
-        for arguments, message in refused:
-            status, _, err = self.run_here(f"--run-dir {path} {arguments}")
+        refused = {arguments: "holds a run already", f"{differing} --resume": message}
+        for given, said in refused.items():
+            status, _, err = self.run_here(f"--run-dir {path} {given}")
             assert status == 1
-            assert message in err
+            assert said in err
             assert "Traceback" not in err
         assert {file: file.stat().st_mtime_ns for file in path.rglob("*")} == before
 

@@ -389,7 +389,7 @@ def test_a_cell_that_ends_without_a_result(tmp_path, monkeypatch):
 
 def test_whatever_a_recipe_raises(tmp_path, monkeypatch):
     cell = Cell("digits", "", "cifar", BACKEND, {"dataset": "digits"})
-    monkeypatch.setattr("data.images.load", lambda *args: 1 / 0)
+    monkeypatch.setattr("options.images_config.load", lambda *args: 1 / 0)
     cell.run(tmp_path)
     assert cell.status(tmp_path) == "failed"
     assert cell.error(tmp_path) == "ZeroDivisionError: division by zero"
