@@ -61,7 +61,9 @@ class Engine:
     suffix: ClassVar[str] = ""
     others: ClassVar[tuple[str, ...]] = ()
     multiple: ClassVar[int] = 1
-    forms: ClassVar[tuple[str, ...]] = ("maximum", "clip", "prelu", "gate", "sum", "where")
+    forms: ClassVar[tuple[str, ...]] = (
+        *("maximum", "clip", "prelu", "gate", "apart", "sum", "where", "shifted"),
+    )
     tolerance: float | None = None
 
     def __init__(

@@ -23,8 +23,8 @@ class ONNXRuntime(Engine):
     suffix = ".onnx"
     # Channels in blocks of 8 or 16, by the processor; convolutions with others are much slower.
     multiple = 16
-    # A product with constants becomes a convolution; for a bound, blocks are taken apart.
-    forms = ("maximum", "clip", "prelu", "sum", "where", "gate")
+    # For a bound or a choice its blocks are taken apart, not for convolutions and sums.
+    forms = ("shifted", "apart", "maximum", "clip", "prelu", "sum", "where", "gate")
 
     def convert(self, model):
         import onnxruntime

@@ -117,9 +117,26 @@ def transposed_conv(call):
 
 
 def depthwise_conv(call):
+    chosen = let_through(call.operation)
+    if chosen is not None:
+        return with_activation(call, call.scaled(passes(call), chosen))
     return with_activation(
         call, depthwise(call, call.first, call.operation.kernel, channels_axis(call))
     )
+
+
+def let_through(operation):
+    """Which channels a layer lets through that multiplies each with 0 or 1, once and for all, as
+    `collapse` writes such: a bool array that broadcasts with its output; `None` if it is another.
+    """
+    if type(operation) is layers.Rescaling:
+        factors = np.asarray(operation.scale)
+    elif type(operation) is layers.DepthwiseConv2D and operation.kernel.shape[:2] == (1, 1):
+        is_fixed = not operation.trainable and operation.data_format == "channels_last"
+        factors = ops.convert_to_numpy(operation.kernel).ravel() if is_fixed else np.array(1.0)
+    else:
+        return None
+    return factors != 0 if factors.ndim and np.isin(factors, (0, 1)).all() else None
 
 
 def depthwise(call, channels, kernel, axis):

@@ -20,6 +20,7 @@ from keras_nladv.graph.layer_rules import (
     concatenate,
     depthwise,
     einsum,
+    let_through,
     looked_up,
     pools,
     rearranges,
@@ -33,8 +34,9 @@ GATES = ("Sigmoid", "HardSigmoid")
 
 def product(call):
     """Each tensor is an operand, channel by channel; what is multiplied with 0 does not go on."""
-    if is_gated(call):
-        return [*call.arguments.values()][1].labels
+    labels = by_own_gate(call)
+    if labels is not None:
+        return labels
     labels = merges(call)
     for factor in call.arguments.values():
         if not isinstance(factor, Channels):
@@ -80,16 +82,35 @@ def opens_on(call, channels, bound):
     return True
 
 
-def is_gated(call):
-    """Whether a product is one of a tensor with its own gate, kept open for some units, as
-    `collapse` writes SiLU: together they are that activation, and there is no path around it."""
+def by_own_gate(call):
+    """Labels of a product of a tensor with its own gate, kept open for some units, as `collapse`
+    writes SiLU: together they are that activation, and there is no path around it.
+
+    A gate is kept open by a bound, or by a number in place of the tensor.
+
+    Returns:
+        Integer array of labels, or `None` if it is another product.
+    """
     # A layer may have more tensors, or several calls.
     is_layer = isinstance(call.operation, keras.Layer)
     if is_layer or isinstance(call.operation.input, keras.KerasTensor):
-        return False
+        return None
     tensor, opened = call.operation.input
-    bound = private.producer(opened)
-    return call.reading.is_open_gate(bound) and private.producer(bound.input).input is tensor
+    channels, gate = call.arguments.values()
+    made = private.producer(opened)
+    if call.reading.is_open_gate(made):
+        return gate.labels if private.producer(made.input).input is tensor else None
+    if type(made).__name__ == "Multiply" and isinstance(made.input, keras.KerasTensor):
+        made = private.producer(made.input)
+    if type(made).__name__ not in (*GATES, "Relu6"):
+        return None
+    reaching = let_through(private.producer(made.input))
+    if reaching is None or private.source(made.input).arguments.keras_tensors != [tensor]:
+        return None
+    earlier = call.reading.activation_before(gate)
+    if earlier is not None and earlier.units == reaching.size:
+        earlier.constant_slopes = (~reaching).ravel().astype("float64")
+    return np.where(reaching, gate.labels, channels.labels)
 
 
 def clips_on(call, channels, slopes):

@@ -22,6 +22,8 @@ BOUNDS = {
     "Relu6": (0.0, 6.0),
     "HardTanh": (-1.0, 1.0),
 }
+# Forms with arrays, which not all backends take as they are if they are not float32.
+WITH_ARRAYS = ("maximum", "clip", "gate", "shifted")
 # What a number is multiplied with in functions that do that, at most 1: a gate, which is open where
 # it is 1. Keys are as above.
 GATES = {
@@ -31,6 +33,12 @@ GATES = {
     keras.activations.hard_silu: keras.ops.hard_sigmoid,
     keras.ops.hard_silu: keras.ops.hard_sigmoid,
     "HardSilu": keras.ops.hard_sigmoid,
+}
+# How a gate is written that is kept open by what is added to its input, instead of a shift: the
+# function, the shift, what is added, and a factor that makes the result 1.
+SHIFTED = {
+    keras.ops.sigmoid: (keras.ops.sigmoid, 0.0, 40.0, None),
+    keras.ops.hard_sigmoid: (keras.ops.relu6, 3.0, 6.0, np.float32(1 / 6)),
 }
 
 
@@ -83,8 +91,7 @@ def chosen(step, inputs):
     """
     names = available(step)
     if inputs.dtype != "float32":
-        # Arrays of other types are not taken as they are by all backends.
-        names = [name for name in names if name not in ("maximum", "clip", "gate")]
+        names = [name for name in names if name not in WITH_ARRAYS]
     return step.form if step.form in names else names[0]
 
 
@@ -98,6 +105,19 @@ def _is_relu(step):
 
 def _is_clipped(step):
     return None not in (bounds_of(step.function) or (None,))
+
+
+def _is_gated(step):
+    return _is_binary(step) and gate_of(step.function) is not None
+
+
+def _stays_at_zero(step):
+    bounds = bounds_of(step.function)
+    if bounds is not None:
+        return bounds[0] <= 0
+    if not private.is_keras_function(step.function):
+        return False
+    return not keras.ops.convert_to_numpy(step.function(keras.ops.zeros((1, 2)))).any()
 
 
 def _maximum(writer, step, inputs, name):
@@ -121,6 +141,47 @@ def _gate(writer, step, inputs, name):
     part = writer.names.unique(f"{name}_open")
     opened = private.with_name(keras.ops.maximum(gate, linear), part)
     return private.with_name(keras.ops.multiply(inputs, opened), name)
+
+
+def _shifted(writer, step, inputs, name):
+    """`x * gate(x + shift)`, with no `x` and a shift that opens the gate where units are linear."""
+    function, shift, opening, factor = SHIFTED[gate_of(step.function)]
+    part = writer.names.unique(f"{name}_nonlinear")
+    shifts = np.where(step.linear, opening, shift)
+    gate = function(_scaled(writer, step, inputs, ~step.linear, part, shifts))
+    if factor is not None:
+        gate = private.with_name(gate, writer.names.unique(f"{name}_gate"))
+        gate = keras.ops.multiply(gate, factor)
+    gate = private.with_name(gate, writer.names.unique(f"{name}_open"))
+    return private.with_name(keras.ops.multiply(inputs, gate), name)
+
+
+def _apart(writer, step, inputs, name):
+    """`m * x + f((1 - m) * x)`, for functions that are 0 at 0."""
+    linear, nonlinear = (
+        _scaled(writer, step, inputs, units, writer.names.unique(f"{name}_{part}"))
+        for part, units in (("linear", step.linear), ("nonlinear", ~step.linear))
+    )
+    parts = [linear, writer.base(step, nonlinear, name)]
+    return keras.layers.Add(name=writer.names.unique(f"{name}_sum"), dtype=step.policy)(parts)
+
+
+def _scaled(writer, step, inputs, scale, name, shift=None):
+    """Each unit by a number, and plus a number, in a layer that is never trained: a convolution
+    where it can be one, since engines compute functions together with those."""
+    if step.axis == -1 and len(inputs.shape) == 4:
+        layer = keras.layers.DepthwiseConv2D(
+            1, use_bias=shift is not None, trainable=False, name=name, dtype=step.policy
+        )
+        weights = [scale.reshape(1, 1, -1, 1)] + ([] if shift is None else [shift])
+        writer.weigh(layer, [each.astype("float32") for each in weights])
+    else:
+        scale, shift = (
+            step.broadcast(np.asarray(each, "float32"), inputs).tolist()
+            for each in (scale, np.zeros_like(step.slopes) if shift is None else shift)
+        )
+        layer = keras.layers.Rescaling(scale, shift, name=name, dtype=step.policy)
+    return layer(inputs)
 
 
 def _where(writer, step, inputs, name):
@@ -164,7 +225,9 @@ FORMS = {
     "prelu": (_is_relu, _prelu),
     "sum": (lambda step: True, _sum),
     "clip": (lambda step: _is_binary(step) and _is_clipped(step), _clip),
-    "gate": (lambda step: _is_binary(step) and gate_of(step.function) is not None, _gate),
+    "gate": (_is_gated, _gate),
+    "shifted": (_is_gated, _shifted),
+    "apart": (lambda step: _is_binary(step) and _stays_at_zero(step), _apart),
 }
 
 

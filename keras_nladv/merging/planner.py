@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from keras_nladv.engines.registry import find_engine
+from keras_nladv.engines.registry import find_engine, likes_of
 from keras_nladv.engines.setting import setting
 from keras_nladv.merging.candidates import Candidate
 from keras_nladv.merging.collapse_plan import CollapsePlan
@@ -26,8 +26,8 @@ PATIENCE = 150.0
 LOST = 1.5
 # The name of what undoes everything, in a plan.
 AS_GIVEN = "all of it, as given"
-# Where an activation can be written in one of these forms, others are not worth timing.
-GOOD_FORMS = ("maximum", "clip", "prelu")
+# So many forms of an activation are compared, of those that the engine runs fastest, as a rule.
+WORTH_TIMING = 2
 # What takes more times the multiplications than this is not timed.
 HOPELESS = 8
 # What is slower than this, relative to the network with plain activations, is warned of.
@@ -70,6 +70,7 @@ class Planner:
         self._batch_size = batch_size
         self._size = size
         self._setting = setting(engine, threads, batch_size) if cost == "time" else {}
+        self._liked = likes_of(engine).forms
         self._stopwatch = Stopwatch(find_engine(engine), threads)
         self._example_inputs = example_inputs
         self._for_int8 = for_int8
@@ -182,7 +183,7 @@ class Planner:
         if self._cost == "time":
             forms = self._surgeon.forms()
             divided = [form for form in forms if form.place[0] >= 0]
-            candidates += divided if merges else _worth_timing(forms)
+            candidates += divided if merges else _worth_timing(forms, self._liked)
         rated = {candidate: self._rated(candidate) for candidate in candidates}
         gains = {each: gain for each, (_, gain) in rated.items() if gain is not None}
         chosen = choose(gains)
@@ -325,20 +326,22 @@ def _first_line(error):
     return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"[:200]
 
 
-def _worth_timing(forms):
-    """Of the forms in which single activations and borders can be written, those to compare."""
-    forms = [form for form in forms if form.place[0] < 0]
-    well = {
-        form.place
-        for form in forms
-        for step in (form.before[-1], form.after[-1])
-        if getattr(step, "form", "") in GOOD_FORMS
-    }
+def _worth_timing(forms, liked):
+    """Of the ways in which single activations and borders can be written, those to compare.
+
+    Args:
+        forms: List of candidates.
+        liked: Names of forms, in the order in which the engine runs them fastest, as a rule.
+    """
     return [
         form
         for form in forms
-        if form.place not in well
-        or form.after[-1].form in (*GOOD_FORMS, available(form.after[-1])[0])
+        if form.place[0] < 0
+        and (
+            isinstance(form.after[-1], MapStep)
+            or form.after[-1].form
+            in sorted(available(form.after[-1]), key=liked.index)[:WORTH_TIMING]
+        )
     ]
 
 

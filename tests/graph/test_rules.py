@@ -4,7 +4,14 @@ import pytest
 from keras import layers, ops
 
 import keras_nladv
-from keras_nladv import SparsePReLU, collapse, path_length, register_path_rule, sparsify
+from keras_nladv import (
+    SparsePReLU,
+    collapse,
+    nonlinearity_report,
+    path_length,
+    register_path_rule,
+    sparsify,
+)
 from keras_nladv.graph import activations
 from tests.cases import since
 
@@ -376,6 +383,24 @@ def test_a_gate_with_another_bound_is_an_operand():
     for bound, expected in (([0.0, 1.0], 0.5), ([0.0, 0.3], 1.0)):
         gate = ops.maximum(ops.sigmoid(inputs), np.array(bound, "float32"))
         assert path_length(keras.Model(inputs, inputs * gate)) == expected
+
+
+def test_a_gate_of_its_own_tensor_without_some_units():
+    """What they put in is a number, as `collapse` writes: they are linear, the others units."""
+    inputs = keras.Input((1, 1, 4))
+    keeps, shift = [1.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 40.0]
+    scaled = layers.Rescaling(keeps, shift)
+    other = layers.Conv2D(4, 1)(inputs)
+    for tensor, expected in ((inputs, 3 / 4), (other, 3 / 8)):
+        model = keras.Model(inputs, inputs * ops.sigmoid(scaled(tensor)))
+        assert path_length(model) == expected
+    for trainable, expected in ((False, 3 / 4), (True, 1 / 2)):
+        scaled = layers.DepthwiseConv2D(1, trainable=trainable)
+        model = keras.Model(inputs, inputs * ops.sigmoid(scaled(inputs)))
+        scaled.set_weights([np.reshape(keeps, (1, 1, 4, 1)), np.array(shift)])
+        assert path_length(model) == expected
+        counts = [(row["units"], row["nonlinear"]) for row in nonlinearity_report(model).rows]
+        assert counts == [(4, 4 if trainable else 3)]
 
 
 def test_one_channel_at_all_places():

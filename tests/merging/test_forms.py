@@ -21,13 +21,14 @@ CLIPPED = {
     "operation": keras.ops.relu6,
 }
 BINARY = {
-    "relu": ("relu", {"maximum", "where", "prelu", "sum"}),
-    "gelu": ("gelu", {"where", "sum"}),
-    "silu": ("silu", {"gate", "where", "sum"}),
-    "hard_silu": (keras.ops.hard_silu, {"gate", "where", "sum"}),
+    "relu": ("relu", {"maximum", "apart", "where", "prelu", "sum"}),
+    "gelu": ("gelu", {"apart", "where", "sum"}),
+    "sigmoid": ("sigmoid", {"where", "sum"}),
+    "silu": ("silu", {"gate", "shifted", "apart", "where", "sum"}),
+    "hard_silu": (keras.ops.hard_silu, {"gate", "shifted", "apart", "where", "sum"}),
     "leaky": (layers.LeakyReLU(0.1), {"where", "sum"}),
     "threshold": (layers.ReLU(threshold=0.5), {"where", "sum"}),
-    **{name: (function, {"clip", "where", "sum"}) for name, function in CLIPPED.items()},
+    **{name: (function, {"clip", "apart", "where", "sum"}) for name, function in CLIPPED.items()},
 }
 
 
@@ -65,7 +66,7 @@ def test_forms_are_equal(name, tmp_path):
         collapsed = written(model, *both)
         assert difference(model, collapsed, (2, 5, 6, 4)) < 1e-6
         assert path_length(collapsed) == pytest.approx(path_length(model)), form
-        if form in ("maximum", "clip", "prelu", "gate"):
+        if form in ("maximum", "clip", "prelu", "gate", "shifted"):
             assert counts(collapsed) == counts(model), form
         collapsed.save(tmp_path / "model.keras")
         with zipfile.ZipFile(tmp_path / "model.keras") as file:
