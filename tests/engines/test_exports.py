@@ -9,6 +9,7 @@ from keras_nladv import SparsePReLU, collapse
 from keras_nladv.engines import Engine, LiteRT, ONNXRuntime, OpenVINO
 from tests.cases import once
 from tests.engines.models import ACTIVATIONS, every_activation, vision_transformer
+from tests.merging.test_forms import BINARY, every_form
 
 ENGINES = (ONNXRuntime, LiteRT, OpenVINO)
 
@@ -111,6 +112,14 @@ def test_partly_linear(quick_engine):
             layer.alpha.assign(np.arange(6) % 2 * (0.5 if layer.name == "between" else 1.0))
     collapsed = collapse(model, cost="macs")
     assert_same(quick_engine(collapsed, **fixed(quick_engine, batch_size=2)), model, (2, 8, 8, 3))
+
+
+@pytest.mark.parametrize("kind", [LiteRT, once(OpenVINO)])
+def test_every_form(kind):
+    """The same in all forms that there are for it; those in ONNX stand with the forms."""
+    names = ("relu", "relu6", "gelu", "silu", "hard_silu")
+    model = every_form({name: BINARY[name] for name in names})
+    assert_same(usable(kind)(model, **fixed(kind, batch_size=2)), model, (2, 4, 4, 3))
 
 
 def test_several_inputs_and_free_sizes(engine):

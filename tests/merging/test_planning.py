@@ -101,7 +101,7 @@ def test_forms_are_chosen_by_the_engine(priced):
     x = layers.MaxPooling2D()(SparsePReLU(activation="relu6", name="units")(x))
     model = keras.Model(inputs, x)
     model.get_layer("units").alpha.assign(np.arange(16) % 2)
-    for prices, expected in (({"Where": 1.0}, "Minimum"), ({"Maximum": 1.0}, "Where")):
+    for prices, expected in (({"Where": 1.0}, "Minimum"), ({"Maximum": 1.0}, "Add")):
         priced(Conv2D=0.2, **prices)
         collapsed = collapse(model, engine="priced")
         kinds = [type(each).__name__ for each in collapsed.operations]
