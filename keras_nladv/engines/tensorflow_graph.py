@@ -1,3 +1,6 @@
+import contextlib
+from unittest import mock
+
 import keras
 
 from keras_nladv._keras import private
@@ -28,6 +31,23 @@ def tensorflow_graph(model, specs):
 
     signature = [tf.TensorSpec(spec.shape, spec.dtype, name=spec.name) for spec in specs]
     function = tf.function(call, input_signature=signature, autograph=False)
-    return convert_variables_to_constants_v2(
-        function.get_concrete_function(), lower_control_flow=False
-    )
+    with _no_bias_along_sequences():
+        concrete = function.get_concrete_function()
+    return convert_variables_to_constants_v2(concrete, lower_control_flow=False)
+
+
+@contextlib.contextmanager
+def _no_bias_along_sequences():
+    """Lets no sum be written as a bias along the second of three axes, as Keras does with tensors
+    of shape (1, n, 1): TensorFlow computes that, its converters write something else."""
+    import tensorflow as tf
+
+    bias_add = tf.nn.bias_add
+
+    def written(value, bias, data_format=None, name=None):
+        if data_format == "NCHW" and len(value.shape) == 3:
+            return tf.add(value, tf.reshape(bias, (-1, 1)), name=name)
+        return bias_add(value, bias, data_format, name)
+
+    with mock.patch.object(tf.nn, "bias_add", written):
+        yield

@@ -122,6 +122,14 @@ def test_every_form(kind):
     assert_same(usable(kind)(model, **fixed(kind, batch_size=2)), model, (2, 4, 4, 3))
 
 
+def test_one_unit_of_a_sequence(quick_engine):
+    """A sum of tensors of shape (1, n, 1), which Keras writes as one with a bias on TensorFlow."""
+    inputs = keras.Input((5, 4))
+    x = layers.Dense(1)(inputs)
+    model = keras.Model(inputs, layers.Dense(3)(layers.Add()([x, layers.Rescaling(0.5)(x)])))
+    assert_same(quick_engine(model, batch_size=1), model, (1, 5, 4))
+
+
 def test_several_inputs_and_free_sizes(engine):
     """Inputs that nothing depends on, of whole numbers, and in an order that is not theirs."""
     inputs = {
