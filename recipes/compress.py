@@ -16,6 +16,7 @@ it will run: it is collapsed for that and timed there, and there is a file for t
 """
 
 import time
+from functools import partial
 from pathlib import Path
 
 from options.command_line import begin, read_config
@@ -51,7 +52,13 @@ from results.compressions import budgets, note_pareto, table
 from results.costs import macs
 from results.plots import plot_pareto
 from running.run import Run
-from training.budget import linearize, random_channels, ranked_by_entropy, ranked_by_loss
+from training.budget import (
+    linearize,
+    linearize_all,
+    random_channels,
+    ranked_by_entropy,
+    ranked_by_loss,
+)
 from training.classifier import compile_classifier
 from training.first_state import FirstState
 from training.fitting import fit, set_up
@@ -102,6 +109,15 @@ def measured(model):
     # In channels, whatever has a slope of its own.
     nonlinear = sum(row["nonlinear"] / row["units"] * units[row["name"]] for row in report.rows)
     return nonlinear / channels.units
+
+
+def above(budget, model):
+    """By how much a network that is pressed is above a budget."""
+    return measured(model) - budget
+
+
+def is_within(budget, model):
+    return above(budget, model) <= 0
 
 
 # ---- The run.
@@ -254,22 +270,21 @@ for number, (method, budget) in enumerate(wanted, start=1):
         linearize(model, ranked_by_loss(model, *sample, from_logits), measured, budget)
     else:
         strength = config.strength
-    # Where the schedule can count what the budget does, it is met within a unit.
-    target = None
-    if method in ("ours", "fast", "l1"):
-        target = {
-            "path_length": {"target_path_length": budget * path_length_before},
-            "nonlinear_units": {"target_nonlinear_units": budget},
-        }.get(config.budget_kind)
+    pressing = weights if method == "weighted" else {}
+    exact = False
+    if strength > 0:
+        # What is met with all units linear that are pressed is met within one of them.
+        linearize_all(model, pressing)
+        exact = is_within(budget, model)
+        first.restore()
     schedule = LinearizationSchedule(
         strength,
         ramp_epochs=0 if method == "fast" else config.press_epochs - 1,
         end_epoch=config.press_epochs,
-        stop_when=None if target else lambda model, budget=budget: measured(model) <= budget,
+        stop_when=partial(above if exact else is_within, budget),
         check_every=1,  # Small data sets have few batches.
-        exact_target=target is not None,
-        **(target or {}),
-        weights=weights if method == "weighted" else None,
+        exact_target=exact,
+        weights=pressing,
     )
     train(
         model,

@@ -1,4 +1,5 @@
 import bisect
+import contextlib
 import math
 
 import keras
@@ -31,15 +32,17 @@ class ExactTarget:
         pressed: Collection of the ids of the variables that are pressed.
         excess: Function of a `PathGraph` and a list of its activations: by how much they are above
             the target that is nearest to being met.
+        of_model: Boolean. Whether that also looks at the slopes of the model itself.
 
     Raises:
         ValueError: If the model is below the target already by more than a unit, or if it is not
             when all units that are pressed are linear.
     """
 
-    def __init__(self, model, pressed, excess):
+    def __init__(self, model, pressed, excess, of_model=False):
         self._pressed = pressed
         self._excess = excess
+        self._of_model = of_model
         self._units = self._read(model)
         self._require_within_reach(model)
         # The layers without constraints that keep units as they are, and which of these are linear.
@@ -148,7 +151,26 @@ class ExactTarget:
         # Slopes are not read again from the device: this is asked for many choices of units.
         for activation, values in zip(self._activations, self._by_activation(nonlinear)):
             activation.nonlinear = values
-        return self._excess(self._graph, self._activations)
+        with self._written(nonlinear) if self._of_model else contextlib.nullcontext():
+            return self._excess(self._graph, self._activations)
+
+    @contextlib.contextmanager
+    def _written(self, nonlinear):
+        """Lets the slopes of the model be as if these units were nonlinear, and no others."""
+        slopes = self._units["slope"]
+        bent = np.where(self._units["distance"] < self._units["threshold"], 0.0, slopes)
+        slopes = self._by_activation(np.where(nonlinear, bent, 1.0))
+        before = []
+        for activation, values in zip(self._activations, slopes):
+            layer = activation.layer
+            if isinstance(layer, (SparsePReLU, keras.layers.PReLU)):
+                before.append((layer.alpha, ops.convert_to_numpy(layer.alpha)))
+                layer.alpha.assign(values.reshape(layer.alpha.shape))
+        try:
+            yield
+        finally:
+            for alpha, values in before:
+                alpha.assign(values)
 
     def _needed(self, nonlinear, order):
         """How many units it takes to meet the target; one more than there are if all do not."""

@@ -41,7 +41,8 @@ class LinearizationSchedule(keras.callbacks.Callback):
         target_nonlinear_units: `None`, or a float in [0, 1]. The pressure stops when the fraction
             of the model's units that are nonlinear is not above it.
         stop_when: `None`, or a function of the model, for another target: the pressure stops when
-            it returns true. Of several targets, the first to be reached counts.
+            it returns true. With `exact_target` it may return a number instead, by how much the
+            model is above the target. Of several targets, the first to be reached counts.
         end_epoch: `None`, or an integer of at least 0. The first epoch without pressure again,
             whether or not a target is reached.
         check_every: Integer, at least 1. The number of batches after which targets are looked for
@@ -53,8 +54,8 @@ class LinearizationSchedule(keras.callbacks.Callback):
             `keras_nladv.nonlinearity_report`; without the models and layers around them, where
             one layer alone has the name. `keras_nladv.pressure_weights` makes such a dict, which
             presses where it pays.
-        exact_target: Boolean. Whether to meet `target_path_length` or `target_nonlinear_units` as
-            closely as units allow, and to stay there: see below.
+        exact_target: Boolean. Whether to meet `target_path_length`, `target_nonlinear_units` or the
+            number that `stop_when` returns as closely as units allow, and to stay there: see below.
 
     **Exact targets.** Many units become linear in the same few steps where the pressure is strong,
     momentum carries others on, and where the learning rate falls a target may not be reached at
@@ -62,12 +63,13 @@ class LinearizationSchedule(keras.callbacks.Callback):
     target comes near. Just before it is met, as many slopes as are missing are set to 1, those
     nearest to it, and are frozen like others; then the pressure stops, and until `fit` ends no
     further unit becomes linear. So models end within one unit of the target: the share of nonlinear
-    units is the greatest that is not above it, the path length the first that is not above it as
-    slopes are set to 1 in this order. If the pressure ends before, at `end_epoch` or else where
-    `fit` ends, the slopes that are missing then are set at once. Give `end_epoch` if the network
-    shall be trained afterwards in any case, or if training shall be gone on with in another `fit`.
-    Of `keras.layers.PReLU`, whose slopes nothing freezes, they are set anew after each batch, which
-    takes time on JAX.
+    units is the greatest that is not above it, other targets the first that is not above it as
+    slopes are set to 1 in this order. What `stop_when` counts must not rise as units become linear:
+    it is asked about the model with many choices of these. If the pressure ends before, at
+    `end_epoch` or else where `fit` ends, the slopes that are missing then are set at once. Give
+    `end_epoch` if the network shall be trained afterwards in any case, or if training shall be gone
+    on with in another `fit`. Of `keras.layers.PReLU`, whose slopes nothing freezes, they are set
+    anew after each batch, which takes time on JAX.
 
     Raises:
         ValueError: If an argument is out of range; when training begins, if the model has no
@@ -105,7 +107,7 @@ class LinearizationSchedule(keras.callbacks.Callback):
         ramp_epochs: int = 0,
         target_path_length: float | None = None,
         target_nonlinear_units: float | None = None,
-        stop_when: Callable[[keras.Model], bool] | None = None,
+        stop_when: Callable[[keras.Model], bool | float] | None = None,
         end_epoch: int | None = None,
         check_every: int = 10,
         weights: Mapping[str | keras.Layer, float] | None = None,
@@ -130,11 +132,11 @@ class LinearizationSchedule(keras.callbacks.Callback):
         self.check_every = integer("check_every", check_every, least=1)
         self.weights = _weights(weights)
         exact_target = flag("exact_target", exact_target)
-        if exact_target and not self._has_target():
+        if exact_target and not self._has_target() and stop_when is None:
             raise ValueError(
                 "`exact_target` must be False without a target that counts units. Received: "
-                f"exact_target={exact_target!r}. Give `target_path_length` or "
-                "`target_nonlinear_units`, too."
+                f"exact_target={exact_target!r}. Give `target_path_length`, "
+                "`target_nonlinear_units`, or a `stop_when` that returns a number, too."
             )
         if exact_target and self.end_epoch is not None and self.end_epoch <= self.start_epoch:
             raise ValueError(
@@ -209,7 +211,8 @@ class LinearizationSchedule(keras.callbacks.Callback):
                     for variable in model.trainable_variables
                     if self._regularizers.get(variable.regularizer)
                 }
-                self._exact = ExactTarget(model, pressed, self._excess)
+                of_model = self.stop_when is not None
+                self._exact = ExactTarget(model, pressed, self._excess, of_model)
         self._reached = self._reached or self._look()
         if not self._reached and self.end_epoch is not None and self._epoch >= self.end_epoch:
             self._end()
@@ -242,7 +245,10 @@ class LinearizationSchedule(keras.callbacks.Callback):
             else:
                 # What moves has to be seen moving first.
                 self._wait = int(min(2 * self._wait, self.check_every, left))
-        return self._reached or (self.stop_when is not None and bool(self.stop_when(self.model)))
+        if self._reached or self.stop_when is None:
+            return self._reached
+        met = self.stop_when(self.model)
+        return bool(met) and (not self.exact_target or isinstance(met, (bool, np.bool_)))
 
     def _has_target(self):
         return self.target_path_length is not None or self.target_nonlinear_units is not None
@@ -255,6 +261,16 @@ class LinearizationSchedule(keras.callbacks.Callback):
         if self.target_nonlinear_units is not None:
             units = np.concatenate([each.nonlinear for each in activations])
             above.append(float(units.mean()) - self.target_nonlinear_units)
+        if self.exact_target and self.stop_when is not None:
+            value = self.stop_when(self.model)
+            if not isinstance(value, (bool, np.bool_)):
+                above.append(float(value))
+            elif not above:
+                raise ValueError(
+                    "`stop_when` must return by how much the model is above the target, a number, "
+                    f"if `exact_target` is True. Received: {value!r} for model "
+                    f"'{self.model.name}'"
+                )
         return min(above)
 
     def _settle(self, last=False):

@@ -37,6 +37,18 @@ def linearize(model, order, measured, budget):
             low = middle + 1
 
 
+def linearize_all(model, weights):
+    """Makes all units linear that can be pressed.
+
+    Args:
+        model: A model with `SparsePReLU` layers.
+        weights: Dict from names of these to weights of the pressure, 1 for all others.
+    """
+    for each in activations(model):
+        if isinstance(each.layer, SparsePReLU) and weights.get(each.name, 1.0) > 0:
+            each.layer.alpha.assign(np.ones(each.layer.alpha.shape))
+
+
 def random_channels(model, seed):
     """All units of a model in random order, for `linearize`."""
     units = [

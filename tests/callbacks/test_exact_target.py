@@ -90,6 +90,22 @@ def test_share_is_met_and_kept(optimizer, strength):
     np.testing.assert_array_equal(slopes(model)[linear], 1)
 
 
+def test_a_number_is_met_as_the_share_that_it_counts():
+    """Where all units would be linear in the same steps; beside a target that says when only."""
+    found = []
+    for target in (
+        {"target_nonlinear_units": 0.4},
+        {"stop_when": lambda model: nonlinearity_report(model).nonlinear_units - 0.4},
+        {"target_nonlinear_units": 0.4, "stop_when": lambda model: False},
+    ):
+        model = make_model(keras.optimizers.Adam(0.1), pressed(), pressed(kind=keras.layers.PReLU))
+        fit(model, LinearizationSchedule(1.0, exact_target=True, **target), epochs=6)
+        found.append(slopes(model))
+    assert np.sum(found[0] != 1) == 9
+    np.testing.assert_array_equal(found[1], found[0])
+    np.testing.assert_array_equal(found[2], found[0])
+
+
 def test_frozen_as_others_are_and_held_until_the_end(tmp_path):
     model = make_model(keras.optimizers.SGD(0.02, momentum=0.9), pressed("1"), pressed("2"))
     schedule = LinearizationSchedule(1.0, target_nonlinear_units=0.5, exact_target=True)
@@ -276,9 +292,11 @@ def test_bad_arguments():
     for value in (2, "yes", None, [True]):
         with pytest.raises(ValueError, match=r"`exact_target` must be True or False\. Received: e"):
             LinearizationSchedule(0.1, target_path_length=1.0, exact_target=value)
-    for others in ({}, {"stop_when": lambda model: True}):
-        with pytest.raises(ValueError, match=r"`exact_target` must be False without a target"):
-            LinearizationSchedule(0.1, exact_target=True, **others)
+    with pytest.raises(ValueError, match=r"`exact_target` must be False without a target"):
+        LinearizationSchedule(0.1, exact_target=True)
+    told = LinearizationSchedule(0.1, exact_target=True, stop_when=lambda model: True)
+    with pytest.raises(ValueError, match=r"`stop_when` must return by how much .* Received: True"):
+        fit(make_model("sgd", pressed()), told)
     with pytest.raises(ValueError, match=r"`end_epoch` must be greater than `start_epoch` with"):
         LinearizationSchedule(0.1, 3, target_path_length=1.0, end_epoch=3, exact_target=True)
     LinearizationSchedule(0.1, target_path_length=1.0, exact_target=np.bool_(True))
