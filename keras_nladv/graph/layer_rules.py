@@ -395,8 +395,7 @@ def dot(call):
         term[0], term[axis] = "y", "z"  # The batch, and what is summed.
         terms.append("".join(term))
     output = "y" + "".join(letter for term in terms for letter in term if letter not in "yz")
-    labels = einsum(call, f"{','.join(terms)}->{output}", call.first)
-    return labels.reshape((*labels.shape, 1)[: call.rank])
+    return einsum(call, f"{','.join(terms)}->{output}", call.first)
 
 
 def rearranges(call):
@@ -404,7 +403,7 @@ def rearranges(call):
 
 
 def told_apart(call, ids, size, axis=-1):
-    """Labels of new channels along an axis, by which ids are told apart."""
+    """Labels of new channels along a new axis, by which ids are told apart."""
     distinct, inverse = np.unique(ids.labels, return_inverse=True)
     fed = call.graph.connect(distinct.reshape(-1, 1, 1), size)
     return np.moveaxis(fed[inverse].reshape(*ids.labels.shape, size), -1, axis)
@@ -415,12 +414,13 @@ def encodes(call):
     output = call.outputs[0]
     labels = call.merged([x.labels for x in call.carrying])
     shape = keras.tree.flatten(call.first)[0].shape
-    ids = Channels(labels, shape, output.dtype)
-    if labels.ndim < call.rank:
-        return told_apart(call, ids, output.shape[-1])
+    if len(shape) < call.rank:
+        labels = labels.reshape(labels.shape[call.rank - len(shape) :])
+        ids = Channels(labels, shape, output.dtype)
+        return told_apart(call, ids, output.shape[-1] or 1)
     if tuple(output.shape[1:]) == tuple(shape[1:]):
         return labels
-    return call.mixed(ids, -1, output.shape[-1] or 1)
+    return call.mixed(Channels(labels, shape, output.dtype), -1, output.shape[-1] or 1)
 
 
 def spectrogram(call):

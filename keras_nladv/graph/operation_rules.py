@@ -138,8 +138,7 @@ def clip(call):
             (call.operation.x_max, np.greater_equal),
         )
     )
-    slopes = None if below is None or above is None else (below & above).astype("float64")
-    return fixed_activation(call, call.first, "clip", slopes)
+    return fixed_activation(call, call.first, "clip", (below & above).astype("float64"))
 
 
 def is_beyond(bound, compare):
@@ -243,13 +242,10 @@ def outer(call):
 
 
 def flat(call, operand):
-    """An operand with one axis. Where its size is unknown, the channels are told apart still."""
+    """An operand with one axis, by which its channels are told apart whatever its size is."""
     if not isinstance(operand, Channels):
         return keras.ops.reshape(operand, -1)
-    sizes = [size for size in operand.shape if size is not None]
-    size = math.prod(sizes) if len(sizes) == len(operand.shape) else None
-    labels = operand.full_labels().ravel()
-    return Channels(compress(labels), (size,), operand.dtype)
+    return Channels(compress(operand.full_labels().ravel()), (None,), operand.dtype)
 
 
 def einsum_operation(call):
@@ -352,8 +348,7 @@ def patches(call):
 
 
 def grayscale(call):
-    axis = -1 if call.operation.data_format == "channels_last" else -3
-    return call.mixed(call.first, axis, 1)
+    return call.mixed(call.first, -1, 1)  # One channel, along whichever axis.
 
 
 def images(call):

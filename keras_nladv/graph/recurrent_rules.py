@@ -51,16 +51,18 @@ def recurrence(call, layer, initial_state):
     sequence, axis = call.first, channels_axis(layer)
     x = Channels(call.contracted(sequence.labels, (1,)), sequence.shape[:1], sequence.dtype)
     given = iter(keras.tree.flatten(initial_state))
-    spatial = call.outputs[0].shape[2 if layer.return_sequences else 1 :]
+    # The shape that this layer has at a time step: `call` may be of two, side by side.
+    shape = layer.compute_output_shape(sequence.shape)
+    shape = shape[0] if layer.return_state else shape
+    shape = [None, *shape[2 if layer.return_sequences else 1 :]]
     states = []
     for cell in getattr(layer.cell, "cells", [layer.cell]):
         # The cells of convolutions do not tell the sizes of their two states.
         convolves = hasattr(cell, "filters")
         sizes = [cell.filters] * 2 if convolves else keras.tree.flatten(cell.state_size)
         size = getattr(cell, "output_size", None) or sizes[0]
-        shape = list(spatial)
         shape[axis] = size
-        step = replace(call, outputs=[keras.KerasTensor((None, *shape), sequence.dtype)])
+        step = replace(call, outputs=[keras.KerasTensor(shape, sequence.dtype)])
         from_input, from_state = connections(call, cell)
         operands = [step.mixed(x, axis, size, nonzero=from_input)]
         operands += [
@@ -70,16 +72,20 @@ def recurrence(call, layer, initial_state):
         ]
         # An axis of time steps, at each of which the units are applied.
         labels = np.expand_dims(step.merged(operands), 1)
-        steps = (None, sequence.shape[1], *shape)
+        steps = (None, sequence.shape[1], *shape[1:])
         unit = replace(step, operation=cell, outputs=[keras.KerasTensor(steps, sequence.dtype)])
         # A plain cell may have no nonlinear function.
         is_linear = getattr(cell, "activation", None) is keras.activations.linear
         slopes = np.ones(()) if is_linear and isinstance(cell, layers.SimpleRNNCell) else None
         labels = fixed_activation(
-            unit, Channels(labels, steps, sequence.dtype), type(cell).__name__.lower(), slopes
+            unit,
+            Channels(labels, steps, sequence.dtype),
+            type(cell).__name__.lower(),
+            slopes,
+            axis=axis + 1 if axis > 0 else axis,
         ).squeeze(1)
         states += [labels] * len(sizes)
-        x = Channels(labels, (None, *shape), sequence.dtype)
+        x = Channels(labels, tuple(shape), sequence.dtype)
     return np.expand_dims(x.labels, 1) if layer.return_sequences else x.labels, states
 
 

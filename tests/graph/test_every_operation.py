@@ -186,7 +186,10 @@ ACTIVATIONS = words(
 CASES = {
     **{name: [Case(getattr(ops, name), units=6, draw=spread)] for name in ACTIVATIONS},
     "threshold": [Case(lambda x: ops.threshold(x, 0.0, 0.0), units=6)],
-    "glu": [Case(ops.glu, units=3), Case(lambda x: ops.glu(x, axis=1), units=6, claim="positions")],
+    "glu": [
+        *(Case(ops.glu, (1, 4, size), units=size // 2) for size in (6, 2)),
+        Case(lambda x: ops.glu(x, axis=1), units=6, claim="positions"),
+    ],
     # Each channel goes on.
     **{
         name: [Case(getattr(ops, name))]
@@ -264,7 +267,8 @@ CASES = {
     "matmul": [
         Case(lambda x: ops.matmul(x, array(6, 5))),
         Case(lambda x: ops.matmul(array(5, 4), x), claim="positions"),
-        Case(lambda x: ops.matmul(x, array(6))),
+        *(Case(lambda x: ops.matmul(x, array(6)), shape) for shape in ((1, 4, 6), (1, 6), (6,))),
+        Case(lambda x: ops.matmul(array(4), x)),
         two(lambda x, y: ops.matmul(x, ops.swapaxes(y, 1, 2))),
     ],
     "einsum": [
@@ -289,6 +293,8 @@ CASES = {
     ],
     "inner": [
         Case(lambda x: ops.inner(x, array(5, 6))),
+        Case(lambda x: ops.inner(x, array(6))),
+        Case(lambda x: ops.inner(x, 2.0)),
         two(ops.inner, shape=(1, 6)),
     ],
     "vdot": [Case(lambda x: ops.vdot(x, array(6)), shape=(6,)), two(ops.vdot, shape=(6,))],
@@ -311,6 +317,7 @@ CASES = {
     ],
     "conv_transpose": [
         image(lambda x: ops.conv_transpose(x, array(2, 2, 5, 3), 1)),
+        Case(lambda x: ops.conv_transpose(x, array(2, 5, 6), 1)),
         image(
             lambda x: ops.conv_transpose(x, array(2, 2, 5, 4), 1, data_format="channels_first"),
             axis=1,
@@ -442,6 +449,7 @@ CASES = {
         Case(lambda x: ops.take_along_axis(x, np.array([[[0, 4, 2]]]), axis=-1)),
         chosen(lambda x, i: ops.take_along_axis(x, i[..., :2], axis=-1), claim="mean"),
         chosen(lambda x, i: ops.take_along_axis(x, i[:, :2], axis=1), claim="positions"),
+        chosen(lambda x, i: ops.take_along_axis(x, ops.ravel(i), axis=None), claim="mean"),
     ],
     "tile": [Case(lambda x: ops.tile(x, (1, 2, 2)))],
     "transpose": [Case(lambda x: ops.transpose(x, (0, 2, 1))), Case(ops.transpose, shape=(2, 3))],
@@ -525,7 +533,10 @@ CASES = {
         ids(lambda x: ops.one_hot(x, 4), shape=(1, 3)),
         ids(lambda x: ops.one_hot(x, 4, axis=1), shape=(1, 3)),
     ],
-    "multi_hot": [ids(lambda x: ops.multi_hot(x, 4), shape=(1, 2))],
+    "multi_hot": [
+        ids(lambda x: ops.multi_hot(x, 4), shape=(1, 2)),
+        ids(lambda x: ops.multi_hot(x, 4), shape=(1, 3, 2), claim="mean"),
+    ],
     # Images.
     "extract_patches": [
         image(lambda x: ops.image.extract_patches(x, 2)),
@@ -535,13 +546,24 @@ CASES = {
         ),
         image(lambda x: ops.image.extract_patches(x, (1, 2), data_format="channels_first"), axis=1),
         Case(lambda x: ops.image.extract_patches(x, 2), shape=(4, 4, 3)),
+        Case(
+            lambda x: ops.image.extract_patches(x, 2, data_format="channels_first"),
+            shape=(3, 4, 4),
+            axis=0,
+        ),
     ],
     "extract_patches_3d": [
         Case(lambda x: ops.image.extract_patches_3d(x, 2), shape=(1, 4, 2, 2, 2)),
         Case(lambda x: ops.image.extract_patches(x, (2, 1, 2)), shape=(1, 4, 2, 2, 2)),
+        Case(
+            lambda x: ops.image.extract_patches(x, (2, 1, 2), data_format="channels_first"),
+            shape=(1, 2, 4, 2, 2),
+            axis=1,
+        ),
     ],
     "resize": [
         image(lambda x: ops.image.resize(x, (3, 5))),
+        Case(lambda x: ops.image.resize(x, (3, 5)), shape=(4, 4, 3)),
         image(lambda x: ops.image.resize(x, (3, 5), data_format="channels_first"), axis=1),
     ],
     "pad_images": [image(lambda x: ops.image.pad_images(x, 1, 1, 1, 1), claim="positions")],
@@ -851,8 +873,13 @@ LAYERS = {
     "Pipeline": [image(layers.Pipeline([layers.Rescaling(2.0), layers.RandomFlip()]))],
     # Preparation of data.
     "CategoryEncoding": [
-        Case(layers.CategoryEncoding(4, "one_hot"), (1, 1), dtype="int32"),
-        Case(layers.CategoryEncoding(4, "multi_hot"), (1, 2), dtype="int32"),
+        *(
+            Case(layers.CategoryEncoding(4, mode), shape, dtype="int32")
+            for mode, shape in [
+                *(("one_hot", (1, 1)), ("one_hot", (1, 3)), ("multi_hot", (1, 2))),
+                ("multi_hot", (1, 5)),
+            ]
+        ),
         Case(layers.CategoryEncoding(4, "count"), (1, 2), dtype="int32"),
     ],
     "Discretization": [

@@ -7,6 +7,7 @@ import pytest
 from keras import layers
 
 from keras_nladv import SparsePReLU, nonlinearity_report, path_length
+from keras_nladv.graph import activations
 from tests.graph.reference import Reference
 
 pytestmark = [pytest.mark.once, pytest.mark.usefixtures("cheap_weights")]
@@ -100,6 +101,45 @@ def test_zeros_in_attention_that_is_not_looked_into():
     kernel.assign(np.zeros(kernel.shape))
     with pytest.raises(ValueError, match="of class LlamaAttention some of whose weights are zero"):
         path_length(model, weights=True)
+    # Which activations there are does not depend on weights.
+    assert [activation.function for activation in activations(model)] == ["silu"]
+
+
+def within(backbone, kind):
+    """The first layer of a class in a backbone."""
+    parts = [part for layer in backbone.layers for part in layer._flatten_layers()]
+    return next(part for part in parts if type(part).__name__ == kind)
+
+
+def test_attention_that_is_not_looked_into():
+    """Three operands, and a cache that all of its input feeds. Biases and scales are no edges."""
+    small = {"vocabulary_size": 30, "num_layers": 1, "hidden_dim": 8, "intermediate_dim": 16}
+    shared = {**small, "num_query_heads": 2, "num_key_value_heads": 1}
+    attention = within(keras_hub.models.LlamaBackbone(**shared), "LlamaAttention")
+    inputs, cache = keras.Input((5, 8)), keras.Input((2, 5, 1, 4))
+    x, new = attention(layers.ReLU()(inputs), cache=cache, cache_update_index=0)
+    assert path_length(keras.Model([inputs, cache], new)) == 1
+    model = keras.Model([inputs, cache], layers.Concatenate()([x, inputs]))
+    assert path_length(model, normalized=False) == 3 * 64 / (3 * 64 + 8)
+    bloom = keras_hub.models.BloomBackbone(num_heads=2, **small)
+    gemma = keras_hub.models.Gemma3Backbone(
+        image_size=16, head_dim=4, use_query_key_norm=True, **shared
+    )
+    for attention in (within(bloom, "BloomAttention"), within(gemma, "CachedGemma3Attention")):
+        for weight in attention.weights:
+            weight.assign(np.full(weight.shape, float(weight.name == "kernel")))
+        mask = {"attention_mask": np.ones((1, 5, 5), bool)}
+        model = keras.Model(inputs, attention(layers.ReLU()(inputs), **mask))
+        assert path_length(model, weights=True) == 1
+
+
+def test_scales_of_zero_in_a_layer_without_an_axis():
+    norm = keras_hub.models.LlamaBackbone(30, 1, 2, 8, 16, 1).layers[-1]
+    inputs = keras.Input((8, 8))
+    x = layers.Concatenate()([layers.ReLU()(inputs[..., :1]), inputs[..., 1:]])
+    model = keras.Model(inputs, norm(x))
+    norm.scale.assign(np.arange(8) < 2)
+    assert path_length(model, weights=True) == 1 / 2
 
 
 def test_vision_transformer():

@@ -6,6 +6,7 @@ import pytest
 from keras import layers, ops
 
 from keras_nladv import path_length
+from keras_nladv.graph import activations
 from tests.graph.test_rules import both
 
 
@@ -79,6 +80,54 @@ def test_causal_masks(block, length):
     ids = keras.Input((length,), dtype="int32")
     model = keras.Model(ids, block()(layers.Embedding(9, 4)(ids)))
     assert path_length(model) == pytest.approx(1 / 2)
+
+
+class Choosy(layers.Layer):
+    """A layer that takes sequences of some lengths only, and batches of known size."""
+
+    def __init__(self, takes, axis=1, **kwargs):
+        super().__init__(**kwargs)
+        self.takes, self.axis = takes, axis
+        self.within = Inner()
+
+    def build(self, input_shape):
+        self.within.build(input_shape)
+
+    def call(self, inputs):
+        if inputs.shape[self.axis] not in self.takes:
+            raise ValueError("not of this length")
+        return self.within(ops.relu(inputs))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[:1] + input_shape[2:]
+
+
+class Inner(layers.Layer):
+    def call(self, inputs):
+        return ops.relu(ops.mean(ops.tanh(inputs), axis=1))
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("length", [1, 2, 4, 8, 16])
+def test_sizes_that_are_tried(length):
+    """Positions of what was assumed are not reported, those of all else are."""
+    inputs = keras.Input((None, 3))
+    x = layers.ReLU()(Choosy([length])(inputs))
+    model = keras.Model(inputs, x)
+    assert path_length(model) == 4
+    assert [each.positions for each in activations(model)] == [None, None, None, 1]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(("length", "positions"), [(None, [None, None, 1, 1]), (5, [5, 5, 1, 1])])
+def test_positions_where_nothing_was_assumed(length, positions):
+    inputs = keras.Input((length, 3))
+    x = layers.ReLU()(Choosy([None, 5])(inputs))
+    assert [each.positions for each in activations(keras.Model(inputs, x))] == positions
+    if length:
+        # The size of a batch is none of those that count.
+        x = layers.ReLU()(Choosy([8], axis=0)(inputs))
+        assert [each.positions for each in activations(keras.Model(inputs, x))] == positions
 
 
 @pytest.mark.parametrize(

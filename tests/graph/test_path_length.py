@@ -300,6 +300,14 @@ def test_slopes_of_other_layers():
     assert both(keras.Model(inputs, x)) == pytest.approx((4 + 2 / 3, 4 + 2 / 3))
 
 
+def test_slopes_just_on_the_threshold():
+    """What lies below it is linear; 1 itself is, also without a threshold."""
+    for threshold, slopes in ((0.25, [0.75, 0.875, 1.0, 1.5]), (0.0, [1.0, 1.0, 0.5, 1.0078125])):
+        layer = SparsePReLU(linear_threshold=threshold, alpha_initializer=Values(slopes))
+        model = keras.Sequential([keras.Input((4,)), layer])
+        assert path_length(model) == layer.nonlinear.mean() == 1 / 2
+
+
 def test_slopes_are_read_anew():
     layer = SparsePReLU()
     model = keras.Sequential([keras.Input((4,)), layers.Dense(8), layer, layers.Dense(1)])
@@ -310,13 +318,13 @@ def test_slopes_are_read_anew():
 
 def test_zeros_are_read_anew():
     hidden, output, shortcut = (
-        layers.Dense(size, act, kernel_initializer="ones")
+        layers.Dense(size, act, kernel_initializer=keras.initializers.Constant(-2.0))
         for size, act in [(2, "relu"), (1, None), (1, None)]
     )
     inputs = keras.Input((2,))
     model = keras.Model(inputs, layers.Add()([output(hidden(inputs)), shortcut(inputs)]))
     assert both(model, weights=True) == pytest.approx((1 / 2, 4 / 6))
-    output.kernel.assign([[1.0], [0.0]])
+    output.kernel.assign([[-2.0], [0.0]])
     assert both(model, weights=True) == pytest.approx((1 / 2, 2 / 4))
     shortcut.kernel.assign([[0.0], [0.0]])
     # Biases are no edges.

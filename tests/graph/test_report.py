@@ -47,6 +47,7 @@ def test_report_counts_and_watches():
     assert (report.units, report.nonlinear, report.operations) == (12, 10, 48 + 40 + 5)
     assert report.nonlinear_units == 10 / 12
     assert report.to_dict()["activations"] == report.rows
+    assert "33.3%" in str(report)
     assert [line.split()[0] for line in str(report).splitlines() if line[0] != "-"] == [
         *("activation", "conv", "shared", dense["name"], "total"),
     ]
@@ -60,6 +61,18 @@ def test_report_beside_recurrent_layers():
     rows = [(row["function"], row["units"], row["positions"]) for row in report.rows]
     assert rows == [("lstmcell", 3, 5), ("lstmcell", 3, 5), ("relu", 3, 5), ("grucell", 3, 5)]
     assert [row["dead"] is None for row in report.rows] == [True, True, False, True]
+
+
+def test_report_of_a_layer_on_tensors_of_two_sizes():
+    """Each is watched by itself, as where the model predicts; 0 is not positive."""
+    shared = layers.ReLU()
+    inputs = keras.Input((4,))
+    x = layers.Dropout(0.9)(inputs)
+    model = keras.Model(inputs, [shared(x), shared(layers.Concatenate()([x, -x]))])
+    data = np.array([[1.0, -0.5, 0.5, 0.0], [-1.0, -0.5, 0.5, 0.0]], "float32")
+    report = nonlinearity_report(model, data, batch_size=1)
+    shares = [(row["units"], row["dead"], row["always_on"]) for row in report.rows]
+    assert shares == [(4, 1 / 2, 1 / 4), (8, 1 / 2, 1 / 4)]
 
 
 def test_report_leaves_the_model_as_it_was():
