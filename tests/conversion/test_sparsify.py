@@ -355,6 +355,23 @@ def test_slopes_of_elements_are_shared_where_there_are_as_many():
         assert len(activations(sparse)) == count
 
 
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("between", "granularity", "acts"),
+    [
+        ([layers.BatchNormalization()], "channel", ["relu", "relu"]),
+        ([layers.DepthwiseConv2D(3)], "channel", ["relu", "gelu"]),
+        ([layers.DepthwiseConv2D(3, depth_multiplier=2)], "layer", ["relu", "relu"]),
+        ([layers.ZeroPadding2D(), layers.DepthwiseConv2D(2)], "element", ["relu", "relu"]),
+    ],
+)
+def test_what_is_not_alike_around_a_depthwise_convolution(between, granularity, acts):
+    first, last = map(layers.Activation, acts)
+    model = keras.Sequential([keras.Input((8, 8, 3)), first, *between, last])
+    sparse = sparsify(model, granularity=granularity, share_around_depthwise=True)
+    assert len(activations(sparse)) == 2
+
+
 # ---- Errors
 
 

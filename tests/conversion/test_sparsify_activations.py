@@ -210,6 +210,29 @@ def test_unknown_channels_are_left():
         sparsify(model, granularity="element")
 
 
+@pytest.mark.once
+def test_numbers_have_no_axis_of_channels():
+    model = single(lambda x: layers.ReLU(name="last")(layers.ReLU(name="first")(x)[:, None]), ())
+    _, report = sparsify(model, return_report=True)
+    assert (report.left, report.converted) == (["first"], ["last"])
+    assert report.rows[0]["reason"] == "its input has no axis of channels"
+    for granularity in ("layer", "element"):
+        _, report = sparsify(model, granularity=granularity, return_report=True)
+        assert report.left == []
+
+
+@pytest.mark.once
+def test_a_shared_activation_of_several_ranks():
+    """Channels that come last are the same ones; an axis from the front is one of its rank."""
+    act = layers.ReLU()
+    inputs = keras.Input((4, 5))
+    sparse = sparsify(keras.Model(inputs, act(ops.max(act(inputs), axis=1))))
+    assert len(activations(sparse)) == 1
+    pool = layers.GlobalMaxPooling1D(data_format="channels_first")
+    sparse = sparsify(keras.Model(inputs, act(pool(act(inputs)))))
+    assert [layer.axis for layer in activations(sparse)] == [1, 1]
+
+
 def test_a_shared_activation_of_several_sizes():
     act = layers.ReLU(max_value=1.0, name="act")
     inputs = keras.Input((3,))
@@ -265,9 +288,11 @@ def test_integers_are_no_units():
     inputs = keras.Input((4,), dtype="int32")
     x = layers.Embedding(9, 5)(ops.maximum(inputs, 0))
     ids = np.array([[-1, 2, 3, 8]])
-    model = keras.Model(inputs, layers.ReLU(name="only")(x))
-    sparse, report = sparsified(model, ids, measured=False)
+    x = ops.maximum(layers.ReLU(name="only")(x), x)
+    sparse, report = sparsified(keras.Model(inputs, x), ids, measured=False)
+    # The larger of two tensors is no unit, either.
     assert report.converted == ["only"]
+    assert [row["reason"] for row in report.rows] == ["it is applied to integers", ""]
     assert len(activations(sparse)) == 1
 
 
@@ -424,6 +449,16 @@ def test_models_and_activations_in_wrappers():
     # The ReLU right behind the first keeps what is negative from being seen.
     seen = [layer for layer in activations(sparse) if layer.name != "same_activation"]
     assert all((slopes[layer.name] != layer.slopes).any() for layer in seen)
+
+
+@pytest.mark.once
+def test_axes_of_wrapped_layers():
+    inputs = keras.Input((5, 3, 6, 6))
+    conv = layers.Conv2D(4, 3, activation="relu", data_format="channels_first")
+    model = keras.Model(inputs, layers.TimeDistributed(conv)(inputs))
+    for granularity, shape in (("channel", (4,)), ("layer", ())):
+        (layer,) = activations(sparsify(model, granularity=granularity))
+        assert (layer.slopes.shape, layer.axis) == (shape, 2)
 
 
 def test_elements_of_wrapped_layers_are_left():

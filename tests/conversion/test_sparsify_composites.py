@@ -362,6 +362,32 @@ def test_what_cannot_be_opened_is_left(layer, why):
         assert type(sparse.get_layer("odd")) is type(layer)
 
 
+@pytest.mark.once
+def test_activations_of_what_cannot_be_opened():
+    """Those that are unknown are reported, none that is linear."""
+    inputs = keras.Input((4,))
+
+    class Own(layers.Layer):
+        def __init__(self, activation, **kwargs):
+            super().__init__(**kwargs)
+            self.activation = activation
+            self.kernel = self.add_weight(shape=(4, 4))
+
+        def call(self, x):
+            return self.activation(ops.matmul(x, self.kernel))
+
+        def get_config(self):
+            return {**super().get_config(), "activation": self.activation}
+
+    def unknown(x):
+        return ops.sin(x)
+
+    for activation, left in ((keras.activations.linear, []), (unknown, ["odd"])):
+        x = layers.ReLU(name="last")(Own(activation, name="odd")(inputs))
+        _, report = sparsify(keras.Model(inputs, x), return_report=True)
+        assert report.left == left
+
+
 EFFECTS = [
     *(adds_a_loss, adds_a_loss_of_weights, adds_a_loss_to_another, assigns, counts, measures),
     *(measures_inputs, draws, chooses, maps, reverses_gradients),

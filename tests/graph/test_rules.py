@@ -47,6 +47,7 @@ def branches(make, shape=(4, 4, 3)):
         (lambda x: ops.split(x, 3, axis=-1)[1], 1, 1),
         (lambda x: ops.concatenate([x, x[..., :1]], axis=-1), 1 / 4, 1 / 4),
         (lambda x: layers.Dense(2)(ops.concatenate([x, x[..., :1]], axis=-1)), 1 / 4, 1 / 4),
+        (lambda x: layers.Dense(2)(ops.concatenate([x] + [x[..., 2:]] * 2, axis=-1)), 0.2, 0.2),
         (lambda x: ops.concatenate([x, x], axis=1), 1 / 3, 1 / 3),
         (lambda x: x + x[..., 1:2], 4 / 6, 4 / 6),
         (lambda x: ops.maximum(x, 0.0), 4 / 3, 4 / 3),
@@ -489,8 +490,9 @@ def test_channels_along_positions():
     assert path_length(model) == 1 + 1 / 6
     # All positions of one channel, behind each other.
     inputs = keras.Input((4, 1))
-    model = keras.Model(inputs, layers.Dense(3, "relu")(layers.Flatten()(inputs)))
-    assert [activation.units for activation in activations(model)] == [3]
+    x = layers.Flatten()(inputs)
+    model = keras.Model(inputs, layers.Concatenate()([layers.Dense(3, "relu")(x), x[:, :1]]))
+    assert both(model) == (3 / 4, 3 / 4)
     model = keras.Model(inputs, ops.relu(ops.einsum("bcd,e->bcde", inputs, np.ones(5, "float32"))))
     assert [activation.units for activation in activations(model)] == [5]
 
