@@ -74,11 +74,11 @@ def opened(layer, args, kwargs):
         raise CannotOpenError(f"its `call` {run.effects[0]}", run)
     leaves = keras.tree.flatten([(x.arguments.args, x.arguments.kwargs) for x in run.nodes])
     operations = [x.operation for x in run.nodes if not isinstance(x.operation, keras.Layer)]
-    given = [value for operation in operations for value in vars(operation).values()]
-    if any(map(inspect.isroutine, (*leaves, *given))):
+    leaves += keras.tree.flatten([list(vars(operation).values()) for operation in operations])
+    if any(map(inspect.isroutine, leaves)):
         # It may use layers of the original.
         raise CannotOpenError("it gives functions to operations", run)
-    is_constant = any(keras.ops.is_tensor(x) and x.ndim for x in leaves)
+    is_constant = any(map(keras.ops.is_tensor, leaves))
     if any(isinstance(x, keras.Variable) for x in leaves) or (
         # A tensor that is made of the weights of a layer inside would be a constant from then on.
         is_constant and _calls(run) != _calls(_run_with_other_weights(layer, args, kwargs))
@@ -121,9 +121,16 @@ def _calls(run):
 
     calls = []
     for node in run.nodes:
+        operation = node.operation
         kwargs = {key: x for key, x in node.arguments.kwargs.items() if key != "training"}
-        leaves = keras.tree.flatten((node.arguments.args, sorted(kwargs.items())))
-        calls.append([type(node.operation), *map(comparable, leaves)])
+        given = [node.arguments.args, sorted(kwargs.items())]
+        if isinstance(operation, keras.Layer):
+            given.append(id(operation))
+        else:
+            # A new one in each run, with a name of its own.
+            known = {key: x for key, x in vars(operation).items() if key[0] != "_"}
+            given.append(sorted((known | {"name": ""}).items()))
+        calls.append([type(operation), *map(comparable, keras.tree.flatten(given))])
     return calls
 
 

@@ -220,6 +220,24 @@ class Scaled(Noisy):
         return ops.relu(x) * (0.5 if training else 1.0)
 
 
+class Leaning(Noisy):
+    def call(self, x, training=None):
+        return ops.leaky_relu(x, 0.3 if training else 0.2)
+
+
+class Swapping(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.first, self.last = (layers.Dense(4, activation="relu") for _ in range(2))
+
+    def build(self, shape):
+        self.first.build(shape)
+        self.last.build(shape)
+
+    def call(self, x, training=None):
+        return self.first(x) if training else self.last(x)
+
+
 class Fixing(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -342,7 +360,8 @@ class Failing(layers.Layer):
     [
         (Argumentless(name="odd"), "it has weights of its own"),
         (Noisy(name="odd"), "it makes other calls in training"),
-        (Scaled(name="odd"), "it makes other calls in training"),
+        *((kind(name="odd"), "it makes other calls in training") for kind in (Scaled, Leaning)),
+        (Swapping(name="odd"), "it makes other calls in training"),
         (Fixing(name="odd"), "it fixes `training` for a layer inside it"),
         (Tied(name="odd"), "it calls operations on tensors that are not made of its inputs"),
         (Failing(name="odd"), "a symbolic run of its `call` fails with ZeroDivisionError"),
@@ -649,7 +668,15 @@ def test_what_blocks_multiply_with_numbers_is_not_sparse():
     assert report.left == ["scaled_kept"]
 
 
-def test_blocks_that_make_tensors_of_weights_are_not_opened():
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda y, kernel: ops.matmul(y, ops.transpose(kernel)),
+        lambda y, kernel: y * ops.sum(kernel),
+        lambda y, kernel: ops.clip(y, 0.0, ops.max(kernel)),
+    ],
+)
+def test_blocks_that_make_tensors_of_weights_are_not_opened(function):
     """Such a tensor would be a constant from then on."""
 
     class Tied(keras.layers.Layer):
@@ -658,7 +685,7 @@ def test_blocks_that_make_tensors_of_weights_are_not_opened():
             self.dense = layers.Dense(4, activation="relu")
 
         def call(self, inputs):
-            return ops.matmul(self.dense(inputs), ops.transpose(self.dense.kernel))
+            return function(self.dense(inputs), self.dense.kernel)
 
     inputs = keras.Input((4,))
     with pytest.raises(ValueError, match="tensors that are not made of its inputs"):
