@@ -8,6 +8,7 @@ import pytest
 from keras import layers, ops
 
 from keras_nladv import SparsePReLU, collapse, prune, sparsify
+from keras_nladv._copying.state import transfer_state
 from keras_nladv._keras.private import sublayers
 
 IDS = np.random.default_rng(0).integers(0, 10, (4, 6))
@@ -197,3 +198,37 @@ def test_lambdas_as_activations():
     right = ops.convert_to_numpy(model(x))
     for copied in (sparsify, collapse, lambda model: prune(model, 1.0)):
         np.testing.assert_allclose(ops.convert_to_numpy(copied(model)(x)), right, atol=1e-6)
+
+
+class Several(layers.Layer):
+    """A layer that does not say in its configuration how many weights and layers it has."""
+
+    def __init__(self, weights, parts, **kwargs):
+        super().__init__(**kwargs)
+        self.parts = [layers.Dropout(0.5) for _ in range(parts)]
+        for number in range(weights):
+            self.add_weight(shape=(2,), name=f"weight{number}")
+        self.built = True
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ([(2, 0), (1, 0)], "has weights of shapes"),
+        ([(1, 0), (2, 0)], "has weights of shapes"),
+        ([(0, 2), (0, 1)], "has other layers inside"),
+        ([(0, 1), (0, 2)], "has other layers inside"),
+    ],
+)
+def test_a_copy_that_has_more_or_less(counts, message):
+    with pytest.raises(ValueError, match=f"of class Several cannot be copied: .*{message}"):
+        transfer_state(*(Several(*count) for count in counts))
+
+
+@pytest.mark.once
+def test_constraints_are_those_of_each_layer():
+    model = keras.Sequential([keras.Input((3,)), SparsePReLU(), layers.ReLU()])
+    for layer in sparsify(model).layers:
+        constraint = layer.alpha.constraint
+        assert getattr(constraint, "__self__", layer) is layer

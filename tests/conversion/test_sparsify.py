@@ -400,6 +400,13 @@ class Fixed(layers.Dense):
         return cls(**config)
 
 
+class Strict(layers.Dense):
+    """Has an activation that it does not take, and yet lists in its configuration."""
+
+    def __init__(self, units, name=None, trainable=True, dtype=None):
+        super().__init__(units, "relu", name=name, trainable=trainable, dtype=dtype)
+
+
 def functional(*chain):
     inputs = x = keras.Input((4,))
     for layer in chain:
@@ -429,6 +436,10 @@ def functional(*chain):
         (
             lambda: sparsify(functional(Fixed(4, name="fixed"))),
             "Layer 'fixed' of class Fixed cannot be copied",
+        ),
+        (
+            lambda: sparsify(functional(Strict(4, name="strict"))),
+            "Layer 'strict' of class Strict cannot be copied",
         ),
         (
             lambda: sparsify(functional(layers.Dense(2, "softmax"))),

@@ -222,6 +222,14 @@ def test_numbers_have_no_axis_of_channels():
 
 
 @pytest.mark.once
+@pytest.mark.parametrize("bound", [0.5, -0.5])
+def test_bounds_that_are_no_relu(bound):
+    model = single(lambda x: layers.ReLU()(ops.maximum(x, bound)))
+    _, report = sparsify(model, return_report=True)
+    assert [row["reason"] for row in report.rows] == ["it is no ReLU", ""]
+
+
+@pytest.mark.once
 def test_a_shared_activation_of_several_ranks():
     """Channels that come last are the same ones; an axis from the front is one of its rank."""
     act = layers.ReLU()
