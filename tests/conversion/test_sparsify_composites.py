@@ -147,6 +147,28 @@ def test_blocks_in_sequential_models(wrap, block):
     assert len(activations(sparse)) >= 2
 
 
+class Attending(Merging):
+    def __init__(self, **kwargs):
+        super().__init__(None, **kwargs)
+        self.attention = layers.MultiHeadAttention(2, 3)
+
+    def call(self, x):
+        return self.dense(self.attention(x, x))
+
+
+class Repeating(Merging):
+    def call(self, x):
+        return self.dense(self.dense(x))
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("block", [Attending(), Repeating(None)])
+def test_blocks_that_are_no_chains_of_layers_each_called_once_on_one_tensor(block):
+    inner = keras.Sequential([keras.Input((5, 4)), block, layers.ReLU()])
+    sparse, _ = sparsified(keras.Sequential([keras.Input((5, 4)), inner]), X)
+    assert not isinstance(sparse.layers[-1], keras.Sequential)
+
+
 def test_nested_composites(tmp_path):
     @keras.saving.register_keras_serializable(package="tests")
     class Stack(layers.Layer):
