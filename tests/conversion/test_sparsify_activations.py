@@ -224,7 +224,7 @@ def test_numbers_have_no_axis_of_channels():
 @pytest.mark.once
 @pytest.mark.parametrize("bound", [0.5, -0.5])
 def test_bounds_that_are_no_relu(bound):
-    model = single(lambda x: layers.ReLU()(ops.maximum(x, bound)))
+    model = single(lambda x: layers.ReLU()(ops.maximum(x + 0.0, bound)))
     _, report = sparsify(model, return_report=True)
     assert [row["reason"] for row in report.rows] == ["it is no ReLU", ""]
 

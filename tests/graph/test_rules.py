@@ -17,6 +17,7 @@ from keras_nladv.graph.path_graph import PathGraph
 from tests.cases import since
 
 LOWEST = np.finfo("float32").min
+ONES = np.ones((1, 1, 3, 4), "float32")
 
 pytestmark = [pytest.mark.once, pytest.mark.usefixtures("cheap_weights")]
 
@@ -83,6 +84,12 @@ def branches(make, shape=(4, 4, 3)):
         (lambda x: layers.Lambda(lambda y: ops.relu(y) * 2.0)(x), 4 / 3, 4 / 3),
         (lambda x: layers.Dense(2, activation=SparsePReLU())(x), 4 / 3, 4 / 3),
         (lambda x: layers.Dense(2, SparsePReLU(granularity="layer"))(x), 4 / 3, 4 / 3),
+        (
+            lambda x: layers.Concatenate()(
+                [ops.separable_conv(x, ONES[..., :1], ONES), x[..., :1]],
+            ),
+            *(4 / 15, 4 / 13),
+        ),
         (lambda x: layers.Rescaling([0.0, 1.0, -1.0])(x), 1 / 2, 1 / 2),
         (lambda x: layers.Rescaling([1.0, -1.0, 0.0])(x), 1 / 2, 1 / 2),
         (lambda x: ops.concatenate([ops.relu(x[..., 1:]), x[..., 1:]], 1)[:, :1], 1.0, 1.0),
@@ -408,6 +415,7 @@ def test_scales_of_zero_along_another_axis():
         (1.0, 1.0, ops.maximum, ops.sigmoid),
         (np.ones((3, 2)), 1.0, ops.maximum, ops.sigmoid),
         ([0.0, 1.0], 1.0, ops.minimum, ops.sigmoid),
+        ([0.0, 1.0], 1.0, ops.fmin, ops.sigmoid),
         ([0.0, 1.0], 1.0, ops.maximum, ops.relu),
     ],
 )
@@ -926,9 +934,9 @@ def test_zeros_in_transposed_convolutions(name):
 
 def test_zeros_in_a_transposed_convolution_of_two_tensors():
     """Counted by hand: Keras mixes up its arguments where a model calls it."""
-    inputs = keras.Input((3, 3, 4))
+    inputs = keras.Input((3, 4))
     x = SparsePReLU(alpha_initializer="ones", name="units")(inputs)
-    model = keras.Model(inputs, ops.conv_transpose(x, SPARSE[None, None], 1))
+    model = keras.Model(inputs, ops.conv_transpose(x, SPARSE[None], 1))
     for channel, edges in enumerate(np.count_nonzero(SPARSE, axis=0)):
         model.get_layer("units").alpha.assign(np.arange(4) != channel)
         length = path_length(model, normalized=False, weights=True)
