@@ -328,6 +328,22 @@ def test_shortcuts_join():
 
 
 @pytest.mark.once
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_shortcuts_that_do_not_join(elsewhere):
+    """Those of another input, and those that are used elsewhere, too."""
+    inputs, other = keras.Input((8, 4)), keras.Input((8, 4))
+    shortcut = layers.Conv1D(6, 1)(inputs if elsewhere else other)
+    x = layers.Add()([layers.Conv1D(6, 3, padding="same")(inputs), shortcut])
+    model = randomized(keras.Model([inputs, other], [x, shortcut if elsewhere else other]), 0.0)
+    collapsed = collapse(model, cost="macs")
+    assert kinds(collapsed).count("Conv1D") == 2
+    data = np.random.default_rng(0).normal(size=(2, 2, 8, 4)).astype("float32")
+    for one, two in zip(model(list(data)), collapsed(list(data)), strict=True):
+        one, two = map(keras.ops.convert_to_numpy, (one, two))
+        np.testing.assert_allclose(one, two, atol=1e-5)
+
+
+@pytest.mark.once
 def test_a_constant_channel_is_appended_once(everything_pays):
     """What is merged in a second round may have it already."""
     inputs = keras.Input((12, 2))
