@@ -40,8 +40,9 @@ def masks_matter(model, args, kwargs):
 
     Keras lets masks reach them as the model runs; the graph inside does not know of any.
     """
-    leaves = keras.tree.flatten((args, kwargs))
-    return any(private.mask_of(leaf) is not None for leaf in leaves) and any(
+    given = map(private.mask_of, keras.tree.flatten((args, kwargs)))
+    given = [*given, *keras.tree.flatten(kwargs.get("mask"))]
+    return any(mask is not None for mask in given) and any(
         find_rule(part) is None
         and (part.supports_masking or "mask" in inspect.signature(part.call).parameters)
         for part in private.sublayers(model)

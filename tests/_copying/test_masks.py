@@ -43,4 +43,5 @@ def test_masks_matter_to_what_may_be_opened():
     blocks = keras.Sequential([keras.Input((5, 4)), Scaling()])
     assert masks_matter(blocks, (masked(),), {})
     assert not masks_matter(blocks, (keras.KerasTensor((2, 5, 4)),), {})
+    assert masks_matter(blocks, (keras.KerasTensor((2, 5, 4)),), {"mask": masked()})
     assert not masks_matter(plain, (masked(),), {})

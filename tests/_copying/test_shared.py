@@ -133,3 +133,16 @@ def test_a_layer_that_is_converted_in_one_call_only():
     rng = np.random.default_rng(0)
     data = [rng.normal(size=(2, *shape)).astype("float32") for shape in ((4,), (3, 4))]
     assert_close(arrays(sparse, data), arrays(model, data))
+
+
+@pytest.mark.once
+def test_a_layer_that_is_called_behind_one_that_it_is_in():
+    dense = layers.Dense(4, name="shared")
+    inputs, other = keras.Input((3, 4)), keras.Input((3, 4))
+    x = layers.Add()([layers.TimeDistributed(dense, name="each")(inputs), dense(other)])
+    model = keras.Model([inputs, other], layers.ReLU()(x))
+    with pytest.warns(UserWarning, match="Keras saves such models, and cannot load them"):
+        sparse = sparsify(model)
+    assert sparse.get_layer("each").layer is sparse.get_layer("shared")
+    data = [np.random.default_rng(0).normal(size=(2, 3, 4))] * 2
+    assert_close(arrays(sparse, data), arrays(model, data))

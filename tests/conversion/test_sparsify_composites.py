@@ -377,10 +377,31 @@ class Failing(layers.Layer):
         return shape
 
 
+class Unsaid(layers.Dense):
+    def get_config(self):
+        raise NotImplementedError
+
+
+class Holding(Around):
+    def __init__(self, **kwargs):
+        super().__init__(Unsaid(4, activation="relu", name="dense"), **kwargs)
+
+    def build(self, shape):
+        self.inner.build(shape)
+
+    def get_config(self):
+        return {"name": self.name}
+
+
 @pytest.mark.parametrize(
     ("layer", "why"),
     [
         (Argumentless(name="odd"), "it has weights of its own"),
+        (
+            Doing(remembers, name="odd", activity_regularizer="l2"),
+            "it has an activity regularizer",
+        ),
+        (Holding(name="odd"), "layer 'dense' inside it has no `get_config` that works"),
         (Noisy(name="odd"), "it makes other calls in training"),
         *((kind(name="odd"), "it makes other calls in training") for kind in (Scaled, Leaning)),
         (Swapping(name="odd"), "it makes other calls in training"),
@@ -583,6 +604,19 @@ class MaskedSum(layers.Layer):
             (x,), (mask,) = x, mask or [None]
         weights = 1.0 if mask is None else ops.cast(mask, "float32")[..., None]
         return ops.sum(self.dense(x) * weights, axis=1)
+
+
+@pytest.mark.once
+@pytest.mark.filterwarnings("ignore:Layer '.*' .* was passed an input with a mask")
+def test_masks_that_models_are_called_with():
+    inputs, mask = keras.Input((5, 4)), keras.Input((5,), dtype="bool")
+    inner = keras.Sequential([keras.Input((5, 4)), MaskedSum()])
+    model = keras.Model([inputs, mask], inner(inputs, mask=mask))
+    data = [X, IDS > 0]
+    sparse, _ = sparsified(model, data, measured=False)
+    assert_close(arrays(collapse(sparse, cost="macs"), data), arrays(model, data), 1e-5)
+    # The mask makes a difference.
+    assert (arrays(sparse, [X, IDS > 1])[0] != arrays(sparse, data)[0]).any()
 
 
 @keras.saving.register_keras_serializable(package="tests")
