@@ -273,9 +273,9 @@ def embedding(call):
 
 
 def looked_up(call, ids, table, size):
-    """Labels of the channels that ids choose from the rows of a table."""
+    """Labels of the channels that ids choose from the rows of a table, of constants or weights."""
     source = ids.labels[ids.labels > 0][:1].reshape(1, 1, 1)
-    nonzero = call.nonzero(table)
+    nonzero = None if isinstance(table, Channels) else call.nonzero(table)
     if nonzero is not None:
         nonzero = nonzero.reshape(1, -1, size)
     return call.on_axis(call.graph.connect(source, size, nonzero).ravel(), -1)

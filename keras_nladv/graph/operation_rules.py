@@ -386,12 +386,10 @@ def many_hot(call):
 def lookup(call):
     """Taking rows of a constant by ids is an embedding; of a tensor, any row may be taken."""
     table, ids = call.arguments.values()
-    if not isinstance(table, Channels):
-        return looked_up(call, ids, table, call.outputs[0].shape[-1])
     if not isinstance(ids, Channels):
         return call.rearranged()
-    if table.is_constant:
-        return of_ids(call)
+    if not isinstance(table, Channels) or table.is_constant:
+        return looked_up(call, ids, table, call.outputs[0].shape[-1])
     axis = call.operation.axis
     labels = call.contracted(table.labels, range(len(table.shape)) if axis is None else [axis])
     axis = 0 if axis is None else axis % len(table.shape)

@@ -119,6 +119,13 @@ def test_sizes_that_are_tried(length):
 
 
 @pytest.mark.once
+def test_what_stopped_the_run_is_said():
+    inputs = keras.Input((None, 3))
+    with pytest.raises(ValueError, match=r"Choosy.*cannot be opened.*not of this length"):
+        path_length(keras.Model(inputs, Choosy([3])(inputs)))
+
+
+@pytest.mark.once
 @pytest.mark.parametrize(("length", "positions"), [(None, [None, None, 1, 1]), (5, [5, 5, 1, 1])])
 def test_positions_where_nothing_was_assumed(length, positions):
     inputs = keras.Input((length, 3))

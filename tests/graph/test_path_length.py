@@ -12,6 +12,7 @@ from keras import layers, ops
 
 from keras_nladv import SparsePReLU, path_length
 from keras_nladv.graph import activations
+from keras_nladv.graph.path_graph import PathGraph
 from tests.graph.reference import Reference
 
 pytestmark = [pytest.mark.once, pytest.mark.usefixtures("cheap_weights")]
@@ -336,6 +337,16 @@ def test_zeros_are_read_anew():
         assert both(model, weights=True) == (0.0, 0.0)
     output.kernel.assign([[0.0], [1.0]])
     assert both(model, weights=True) == pytest.approx((1.0, 1.0))
+
+
+def test_outputs_that_are_reached():
+    """Of two inputs, two channels made of one of them each, and a constant."""
+    inputs, dense = keras.Input((2,)), layers.Dense(2)
+    x = ops.concatenate([np.zeros((1, 1), "float32"), inputs, dense(inputs)], axis=-1)
+    model = keras.Model(inputs, x)
+    dense.kernel.assign([[1.0, 0.0], [1.0, 0.0]])
+    assert PathGraph.of(model, weights=True).reached_outputs() == (3, 4)
+    assert PathGraph.of(model).reached_outputs() == (4, 4)
 
 
 def test_grown_sequential_model_is_traced_anew():

@@ -104,6 +104,11 @@ SPARSE = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
 SPARSE[[0, 2, 4], [1, 3, 0]] = SPARSE[:4, 2] = 0
 
 
+# Factors for channels that come first: nothing of one of them, and a part of another.
+HOLES = np.ones((4, 4, 4), "float32")
+HOLES[1] = HOLES[2, 0] = 0
+
+
 class Weighted(layers.Layer):
     """A user's layer that multiplies with a weight."""
 
@@ -148,12 +153,16 @@ def feeds(model, x):
         keras.Sequential([layers.Dense(3), layers.DepthwiseConv2D(1)]),
         Weighted(),
         lambda x: x * np.array([1.0, 0.0, -1.0, 0.0], "float32"),
+        lambda x: layers.Permute((2, 3, 1))(layers.Permute((3, 1, 2))(x) * HOLES),
         lambda x: layers.EinsumDense("aebc,bcf->aef", (8, 3))(ops.reshape(x, (-1, 8, 2, 4))),
         lambda x: ops.reshape(
             layers.EinsumDense("abcd,cde->abce", (16, 2, 3))(ops.reshape(x, (-1, 16, 2, 2))),
             (-1, 16, 6),
         ),
         lambda x: ops.matmul(x, np.array([1.0, 0.0, 1.0, 1.0], "float32"))[..., None],
+        lambda x: layers.Permute((2, 1))(
+            layers.Dense(3)(layers.Permute((2, 1))(layers.Reshape((16, 4))(x)))
+        ),
         lambda x: ops.separable_conv(x, SPARSE.T[None, None, :, :1], SPARSE[None, None, :4]),
     ],
 )
@@ -215,7 +224,8 @@ def test_zeros_in_attention_cut_heads(heads):
 
 def test_embedding_counts_no_positions():
     ids = keras.Input((9,), dtype="int32")
-    for x in (layers.Embedding(20, 4)(ids), ops.take(np.ones((20, 4), "float32"), ids, axis=0)):
+    tables = np.ones((20, 4), "float32"), ops.ones_like(ids[:, :4], "float32")
+    for x in (layers.Embedding(20, 4)(ids), *(ops.take(table, ids, axis=0) for table in tables)):
         y = layers.Dense(4, activation="relu")(x)
         model = keras.Model(ids, layers.Add()([x, y]))
         assert both(model) == pytest.approx((1 / 2, 4 / 5))
@@ -492,8 +502,12 @@ def test_channels_along_positions():
     other = keras.Input((3, 1))
     y = ops.einsum("bpc,bpd,ce->bpe", x, other, np.ones((2, 4), "float32"))
     assert path_length(keras.Model([inputs, other], y[:, :1])) == 1 / 2
+    # By channel, it is the mean over the positions.
+    inputs, x = in_front(2, (2, 3))
+    assert path_length(keras.Model(inputs, layers.DepthwiseConv1D(1)(x))) == 1 / 3
     # An axis of size 1 is that of one channel.
     inputs, x = in_front(1, (6, 1))
+    assert path_length(keras.Model(inputs, layers.DepthwiseConv1D(1)(x))) == 1 / 6
     model = keras.Model(inputs, layers.Dense(3, "relu")(x)[:, :1])
     assert path_length(model) == 1 + 1 / 6
     # All positions of one channel, behind each other.
@@ -622,6 +636,7 @@ def test_wrong_registrations_are_refused(target, rule, error, message):
         (lambda x: ops.where(x > 0, x, 0.1 * x), "operation 'greater"),
         (lambda x: 2.0**x, "operation 'power"),
         (lambda x: x**x, "operation 'power"),
+        (lambda x: ops.where(ops.relu(x), x, 0.0), "operation 'where"),
         (lambda x: ops.average(x, axis=-1, weights=ops.relu(x)), "operation 'average"),
     ],
 )
@@ -801,12 +816,14 @@ def test_zeros_in_recurrent_layers(layer):
     model = keras.Model(inputs, layer(x))
     kernel, recurrent, *_ = layer.get_weights()
     rng = np.random.default_rng(0)
-    for array, zeros in ((kernel, [(0, 0), (0, 1), (1, 0), (1, 2)]), (recurrent, [])):
+    cut = [(0, 0), (0, 1), (1, 0), (1, 2), (3, 1), (3, 2)]
+    for array, zeros in ((kernel, cut), (recurrent, [])):
         array[...] = rng.normal(size=array.shape)
         for source, unit in zeros:
             array[..., source, unit::3] = 0
     recurrent[...] = 0
-    recurrent[..., 0, 1::3] = rng.normal(size=recurrent[..., 0, 1::3].shape)
+    for source, unit in ((0, 1), (1, 2)):
+        recurrent[..., source, unit::3] = rng.normal(size=recurrent[..., source, unit::3].shape)
     layer.set_weights([kernel, recurrent, *layer.get_weights()[2:]])
     edges = feeds(model, rng.normal(size=(2, *shape)).astype("float32"))
     assert 0 < edges.mean() < 1
@@ -841,11 +858,12 @@ def test_recurrent_layers_by_hand():
     model = keras.Model(inputs, layers.Concatenate()([both_ways, layers.LSTM(2)(inputs)]))
     assert path_length(model) == pytest.approx((2 + 1) / 2)
     assert path_length(model, normalized=False) == pytest.approx((12 * 2 + 6) / (12 + 6))
-    # Each way has states of its own: here those of one are behind units.
-    states = [layers.ReLU()(state), keras.Input((2,))]
+    # Each way has states of its own, here behind one unit and behind two.
+    other = keras.Input((2,))
+    states = [layers.ReLU()(state), layers.ReLU()(layers.ReLU()(other))]
     y = layers.Bidirectional(layers.GRU(2))(inputs, initial_state=states)
-    for part, expected in ((y[:, :2], 1 + 1 / 2), (y[:, 2:], 1)):
-        assert path_length(keras.Model([inputs, state, states[1]], part)) == expected
+    for part, expected in ((y[:, :2], 1 + 1 / 2), (y[:, 2:], 1 + 2 / 2)):
+        assert path_length(keras.Model([inputs, state, other], part)) == expected
 
 
 def test_recurrent_layers_on_images():
