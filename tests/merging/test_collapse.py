@@ -401,6 +401,9 @@ BARRIERS = {
     "not linear on the other side of deep": lambda x, gate: layers.Conv2D(2, 1)(
         SparsePReLU()(layers.DepthwiseConv2D(3, name="deep")(x))
     ),
+    "einsum 'bhwc,cd->bwhd' is not that": lambda x, gate: layers.EinsumDense(
+        "bhwc,cd->bwhd", (None, None, 4)
+    )(x),
     "depends on the size": lambda x, gate: layers.Conv2D(4, 3, strides=2, padding="same")(x),
 }
 

@@ -8,8 +8,11 @@ import pytest
 from keras import layers
 
 from keras_nladv import CollapsePlan, SparsePReLU, collapse, nonlinearity_report, path_length
+from keras_nladv._keras import private
+from keras_nladv.merging.forms import bounds_of, gate_of
 from keras_nladv.merging.surgeon import Surgeon
 from keras_nladv.merging.verification import runs
+from keras_nladv.merging.writer import NOT_SYMBOLIC
 from tests.cases import once
 
 from .test_collapse import difference, linearized, paying_everything, randomized
@@ -30,6 +33,29 @@ BINARY = {
     "threshold": (layers.ReLU(threshold=0.5), {"where", "sum"}),
     **{name: (function, {"clip", "apart", "where", "sum"}) for name, function in CLIPPED.items()},
 }
+
+
+FUNCTIONS = [
+    *(keras.activations.relu, keras.activations.relu6, keras.activations.hard_tanh),
+    *(keras.ops.relu, keras.ops.relu6, keras.ops.hard_tanh),
+    *(keras.activations.silu, keras.activations.hard_silu, keras.ops.silu, keras.ops.hard_silu),
+]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_bounds_and_gates_are_those_of_the_function(function):
+    """Of the operation, too, that is in a model where it was called."""
+    x = np.linspace(-9, 9, 37).astype("float32")
+    symbolic = [keras.KerasTensor((2,))] if function not in NOT_SYMBOLIC else []
+    for each in (function, *(private.producer(function(tensor)) for tensor in symbolic)):
+        if "silu" in function.__name__:
+            y = x * keras.ops.convert_to_numpy(gate_of(each)(x))
+        else:
+            y = np.clip(x, *bounds_of(each))
+        np.testing.assert_allclose(y, keras.ops.convert_to_numpy(function(x)), rtol=1e-6)
+    assert (bounds_of(function) is None) == ("silu" in function.__name__)
+    assert (gate_of(function) is None) == ("silu" not in function.__name__)
 
 
 def written(model, *names):

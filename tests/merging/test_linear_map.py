@@ -128,6 +128,22 @@ def test_numbers_are_computed_on_demand(widths):
     assert sorted(asked) == sorted(widths)
 
 
+def test_what_is_lost_in_int8():
+    """With a scale for each output, also where there is nothing; the constant channel is apart."""
+    kernel = np.random.default_rng(0).normal(size=(3, 2, 4, 5))
+    kernel[:, 0, :, 1] = 0
+    lost = np.zeros(kernel.shape)
+    for group, output in np.ndindex(2, 5):
+        part = kernel[:, group, :, output]
+        scale = np.abs(part).max() / 127 or 1.0
+        lost[:, group, :, output] = np.round(part / scale) * scale - part
+    expected = np.linalg.norm(lost) / np.linalg.norm(kernel)
+    assert LinearMap.of(kernel, np.zeros(10)).lost_in_int8 == pytest.approx(expected)
+    assert LinearMap.of(0 * kernel, np.zeros(10)).lost_in_int8 == 0
+    with_bias, without = (LinearMap.of(kernel[:1], bias * np.ones(10)) for bias in (9, 0))
+    assert with_bias.with_one().lost_in_int8 == pytest.approx(without.lost_in_int8)
+
+
 def test_borders_are_why():
     first = LinearMap.of(np.ones((3, 3, 1, 1, 1)), np.zeros(1), ((1, 1), (1, 1)))
     assert "borders" in first.joins(first)

@@ -1,11 +1,14 @@
 """What plans decide, where time is told by an engine that is made for the test."""
 
+import itertools
 import warnings
 from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from keras import layers
 
 from keras_nladv import (
@@ -17,6 +20,9 @@ from keras_nladv import (
     sparsify,
 )
 from keras_nladv.engines import Engine
+from keras_nladv.merging.arguments import checked
+from keras_nladv.merging.candidates import Candidate
+from keras_nladv.merging.planner import Planner, choose
 from keras_nladv.merging.surgeon import Surgeon
 
 pytestmark = pytest.mark.once
@@ -172,6 +178,77 @@ def test_time_is_over(priced, monkeypatch):
     assert [row["outcome"] for row in rows if row["macs_after"] < 0.5 * row["macs_before"]]
     rows = collapse_plan(feed_forward(0.25), engine="priced", verbose=False).rows
     assert {row["reason"] for row in rows} == {"the time for planning was over"}
+
+
+PLACES = st.tuples(st.integers(1, 2), st.integers(0, 3), st.integers(0, 3))
+
+
+# The clock is for others.
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_the_best_of_what_does_not_overlap_is_chosen(data):
+    """Found by trying; of equal gains, that which leaves fewer steps."""
+    steps = {chain: [object() for _ in range(4)] for chain in (1, 2)}
+    spans = PLACES.filter(lambda place: place[1] <= place[2])
+    gains = {
+        Candidate("", (chain, first, last), steps[chain][first : last + 1]): data.draw(
+            st.integers(1, 3)
+        )
+        for chain, first, last in data.draw(st.lists(spans, min_size=1, max_size=7, unique=True))
+    }
+
+    def score(some):
+        return sum(gains[each] for each in some), sum(len(each.before) for each in some)
+
+    def lie_apart(some):
+        covered = [step for each in some for step in each.before]
+        return len(covered) == len(set(covered))
+
+    subsets = (itertools.combinations(gains, count) for count in range(len(gains) + 1))
+    possible = filter(lie_apart, itertools.chain.from_iterable(subsets))
+    chosen = choose(gains)
+    assert lie_apart(chosen)
+    assert score(chosen) == max(map(score, possible))
+
+
+def test_what_is_blamed_when_the_network_is_not_faster():
+    """The half that gains least of its time, but nothing that saves much beside what does not."""
+    gains = {"a": 1.0, "b": 0.5, "c": 3.0}
+
+    def blamed(*names, much=""):
+        rows = {
+            name: {
+                "macs_before": 10,
+                "macs_after": 4 if name in much else 9,
+                "ms_before": 1 if name == "b" else 10,
+            }
+            for name in names
+        }
+        return Planner._blamed(None, rows, gains)
+
+    assert blamed("a", "b", "c") == {"a", "c"}
+    assert blamed("b", "c") == blamed("c") == {"c"}
+    assert blamed("a", "b", "c", much="c") == {"a", "b"}
+    assert blamed("b", "c", much="bc") == {"c"}
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_what_could_be_written_as_another_layer(first):
+    common = {"data_format": "channels_first" if first else "channels_last"}
+    inputs = keras.Input((5, 4, 3))
+    x = layers.Conv2D(3, 1, name="conv", **common)(inputs)
+    x = layers.MaxPooling2D(1, **common)(layers.Conv2D(3, 2, activation="relu", **common)(x))
+    x = layers.ReLU()(layers.BatchNormalization(axis=1 if first else -1)(x))
+    x = layers.GlobalMaxPooling2D()(layers.Dense(2, name="dense")(x))
+    surgeon = Surgeon(keras.Model(inputs, layers.Dense(2)(x)))
+    names = {each.name for each in surgeon.candidates() if each.rewrites}
+    assert names == ({"dense as Conv2D"} if first else {"conv as Dense", "dense as Conv2D"})
+
+
+def test_batches_are_those_that_the_engine_is_used_with():
+    model = feed_forward(0.0)
+    assert checked(model, "keras", "time", None, 1, 8) == [32, 1, 8]
+    assert checked(model, "priced", "time", None, 2, 8) == [1, 2, 8]
 
 
 def test_bad_arguments():
