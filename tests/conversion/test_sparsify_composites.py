@@ -377,6 +377,14 @@ class Failing(layers.Layer):
         return shape
 
 
+class Fading(Halving):
+    def call(self, x, training=None):
+        return self.scaling(self.dense(x), by=0.5 if training else 1.0)
+
+    def get_config(self):
+        return {"merge": None, "name": self.name}
+
+
 class Unsaid(layers.Dense):
     def get_config(self):
         raise NotImplementedError
@@ -405,6 +413,7 @@ class Holding(Around):
         (Noisy(name="odd"), "it makes other calls in training"),
         *((kind(name="odd"), "it makes other calls in training") for kind in (Scaled, Leaning)),
         (Swapping(name="odd"), "it makes other calls in training"),
+        (Fading(None, name="odd"), "it makes other calls in training"),
         (Fixing(name="odd"), "it fixes `training` for a layer inside it"),
         (Tied(name="odd"), "it calls operations on tensors that are not made of its inputs"),
         (Failing(name="odd"), "a symbolic run of its `call` fails with ZeroDivisionError"),
