@@ -184,7 +184,7 @@ def test_fused(kind):
 )
 def test_channels_first():
     inputs = keras.Input((3, 6, None))
-    x = layers.Conv2D(4, 3, data_format="channels_first", activation="relu", name="a")(inputs)
+    x = layers.Conv2D(7, 3, data_format="channels_first", activation="relu", name="a")(inputs)
     x = layers.ReLU(name="b")(layers.BatchNormalization(axis=1)(x))
     x = layers.PReLU("random_normal", shared_axes=[2, 3], name="c")(x)
     x = layers.GlobalAveragePooling2D(data_format="channels_first")(x)
@@ -192,7 +192,7 @@ def test_channels_first():
     data = np.random.default_rng(0).normal(size=(2, 3, 6, 7)).astype("float32")
     sparse, _ = sparsified(keras.Model(inputs, x), data)
     shapes = {layer.name: layer.slopes.shape for layer in activations(sparse)}
-    assert shapes == {"a_activation": (4,), "b": (4,), "c": (4,), "e": (4,), "d": (5,)}
+    assert shapes == {"a_activation": (7,), "b": (7,), "c": (7,), "e": (7,), "d": (5,)}
 
 
 def test_unknown_channels_are_left():

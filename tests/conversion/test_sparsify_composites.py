@@ -169,6 +169,17 @@ def test_blocks_that_are_no_chains_of_layers_each_called_once_on_one_tensor(bloc
     assert not isinstance(sparse.layers[-1], keras.Sequential)
 
 
+@pytest.mark.once
+def test_models_of_one_name_in_several_blocks():
+    x = inputs = keras.Input((5, 4))
+    for name in ("a", "b"):
+        dense = layers.Dense(4, activation="relu")
+        x = Around(keras.Sequential([keras.Input((5, 4)), dense], name="inner"), name=name)(x)
+    model = keras.Model(inputs, layers.Softmax(name="last")(x))
+    sparse, _ = sparsified(model, X)
+    assert [layer.name for layer in sparse.layers[1:]] == ["a_inner", "b_inner", "last"]
+
+
 def test_nested_composites(tmp_path):
     @keras.saving.register_keras_serializable(package="tests")
     class Stack(layers.Layer):
