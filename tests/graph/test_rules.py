@@ -557,8 +557,9 @@ def test_inputs_of_all_shapes():
     assert path_length(keras.Model([unknown, another], x[:, :1])) == 0
     assert path_length(keras.Model(other, ops.outer(ops.relu(other), np.ones(3, "float32")))) == 1
     # These are no masks.
-    half = keras.Input((3,), dtype="bfloat16")
-    assert path_length(keras.Model(half, ops.multiply(half, ops.relu(half)))) == 1 / 2
+    half = keras.Input((1,), dtype="bfloat16")
+    x = other * ops.cast(ops.relu(half), "float32")
+    assert path_length(keras.Model([half, other], x)) == 1 / 2
 
 
 def cube(x):
