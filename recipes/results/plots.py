@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter, StrMethodFormatter
 
 BLUE, ORANGE, GRAY = "#2f5d9e", "#e08e0b", "#8a8a8a"
+COLORS = (GRAY, BLUE, ORANGE, "#3a8f5c", "#a33b5f", "#6b55a3", "#4aa3a8", "#7a5230", "#d77fa1")
 
 
 def plot_training(history, start_epoch, title, held_out="test"):
@@ -132,8 +133,7 @@ def plot_pareto(rows, title, where):
     """
     figure, both = _side_by_side(title)
     methods = list(dict.fromkeys(row["method"] for row in rows[1:]))
-    colors = [GRAY, BLUE, ORANGE, "#3a8f5c", "#a33b5f", "#6b55a3", "#4aa3a8"]
-    colors = dict(zip(methods, colors, strict=False))
+    colors = dict(zip(methods, itertools.cycle(COLORS)))
     axes_of = zip(
         both,
         ("ms", "nonlinear_operations"),
@@ -163,13 +163,16 @@ def plot_pareto(rows, title, where):
                         fontsize=8,
                         color=colors[method],
                     )
-        axes.set_xlim(left=0)
+        axes.set_xlim(left=0, right=1.05 * max(row[key] for row in rows))
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
         axes.set_xlabel(label)
         axes.margins(y=0.15)
         _show_accuracies(axes)
     figure.axes[0].set_ylabel("test accuracy")
-    figure.axes[0].legend(loc="lower right")
+    # Beside the points, wherever these are.
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False)
     return figure
 
 
@@ -186,8 +189,7 @@ def plot_feature_updates(summaries, steps, title):
     """
     figure, (by_updates, by_distance) = _side_by_side(title)
     rates = sorted({summary["learning_rate"] for summary in summaries})
-    colors = (GRAY, BLUE, ORANGE, "#3a8f5c", "#a33b5f", "#6b55a3")
-    for number, (rate, color) in enumerate(zip(rates, itertools.cycle(colors))):
+    for number, (rate, color) in enumerate(zip(rates, itertools.cycle(COLORS))):
         mine = [summary for summary in summaries if summary["learning_rate"] == rate]
         mine.sort(key=lambda summary: summary["feature_updates"])
         periods = [steps if s["period"] == "never" else int(s["period"]) for s in mine]
@@ -231,7 +233,7 @@ def plot_transfer(summaries, title):
     """
     figure, (by_density, by_epoch) = _side_by_side(title)
     colors = {"dense": "black", "transfer": BLUE, "magnitude": ORANGE, "random": GRAY}
-    colors |= {"snip": "#3a8f5c", "synflow": "#a33b5f"}
+    colors |= {"snip": COLORS[3], "synflow": COLORS[4]}
     densities = [s["density"] for s in summaries if s["method"] != "dense"] or [1.0]
     for method, color in colors.items():
         mine = [summary for summary in summaries if summary["method"] == method]

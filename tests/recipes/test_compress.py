@@ -16,7 +16,9 @@ from keras_nladv import (
 )
 from keras_nladv.merging import PressureWeights
 from keras_nladv.merging.costs import Stopwatch
+from options.compress import METHODS
 from results.costs import macs
+from results.plots import plot_pareto
 from tests.cases import once_but
 from training.budget import linearize, random_channels, ranked_by_entropy, ranked_by_loss
 
@@ -148,6 +150,20 @@ def test_a_share_of_the_time_in_an_engine(npz, tmp_path, monkeypatch):
 @pytest.mark.once
 def test_picture(finished):
     assert_is_picture(finished[0] / "pareto.png")
+
+
+@pytest.mark.once
+def test_picture_of_all_methods():
+    """Each has a color of its own, and all points are inside."""
+    points = [("original", "original", 0.2), ("original", 1.0, 0.19)]
+    points += [(method, 0.5, 0.1 + 0.01 * i) for i, method in enumerate(METHODS)]
+    rows = [
+        {"method": method, "budget": budget, "ms": ms, "accuracy": 0.9, "nonlinear_operations": 9}
+        for method, budget, ms in points
+    ]
+    time, _ = plot_pareto(rows, "title", "1 in an engine").axes
+    assert len({line.get_color() for line in time.lines}) == len(METHODS) + 2
+    assert time.get_xlim()[1] > 0.2
 
 
 @pytest.mark.once
