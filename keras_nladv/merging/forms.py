@@ -82,6 +82,16 @@ def available(step):
     return [name for name, (can, _) in FORMS.items() if name in passing and can(step)]
 
 
+def by_liking(step, liked):
+    """Lists those forms in the order in which an engine likes them; others come last.
+
+    Args:
+        step: An `ActivationStep` with some units linear.
+        liked: Names of forms.
+    """
+    return sorted(available(step), key=[*liked, *FORMS].index)
+
+
 def chosen(step, inputs):
     """The form to write: that of the step, or the default where that one cannot be.
 

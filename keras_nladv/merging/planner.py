@@ -9,7 +9,7 @@ from keras_nladv.engines.setting import setting
 from keras_nladv.merging.candidates import Candidate
 from keras_nladv.merging.collapse_plan import CollapsePlan
 from keras_nladv.merging.costs import Stopwatch, compared, macs
-from keras_nladv.merging.forms import available
+from keras_nladv.merging.forms import by_liking
 from keras_nladv.merging.steps import MapStep
 from keras_nladv.merging.surgeon import Surgeon
 from keras_nladv.merging.verification import runs
@@ -339,8 +339,7 @@ def _worth_timing(forms, liked):
         if form.place[0] < 0
         and (
             isinstance(form.after[-1], MapStep)
-            or form.after[-1].form
-            in sorted(available(form.after[-1]), key=liked.index)[:WORTH_TIMING]
+            or form.after[-1].form in by_liking(form.after[-1], liked)[:WORTH_TIMING]
         )
     ]
 

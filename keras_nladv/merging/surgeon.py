@@ -8,7 +8,7 @@ from keras_nladv.layers.sparse_prelu import SparsePReLU
 from keras_nladv.merging import own
 from keras_nladv.merging.candidates import Finder, written
 from keras_nladv.merging.flattener import Flattener
-from keras_nladv.merging.forms import available
+from keras_nladv.merging.forms import by_liking
 from keras_nladv.merging.reader import read_steps
 from keras_nladv.merging.steps import ActivationStep, MapStep
 from keras_nladv.merging.writer import Writer
@@ -129,7 +129,7 @@ class Surgeon:
 
 def _in_liked_forms(steps, forms):
     return [
-        replace(step, form=min(available(step), key=forms.index))
+        replace(step, form=by_liking(step, forms)[0])
         if isinstance(step, ActivationStep) and step.slopes.any()
         else step
         for step in steps

@@ -22,6 +22,7 @@ from keras_nladv import (
 from keras_nladv.engines import Engine
 from keras_nladv.merging.arguments import checked
 from keras_nladv.merging.candidates import Candidate
+from keras_nladv.merging.forms import by_liking
 from keras_nladv.merging.planner import Planner, choose
 from keras_nladv.merging.surgeon import Surgeon
 
@@ -113,6 +114,18 @@ def test_forms_are_chosen_by_the_engine(priced):
         kinds = [type(each).__name__ for each in collapsed.operations]
         assert expected in kinds
         assert not kinds.count(next(iter(prices)))
+
+
+def test_an_engine_need_not_name_all_forms(priced, monkeypatch):
+    """The others come last, in Keras' own order."""
+    monkeypatch.setattr(Priced, "forms", ("where",))
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, SparsePReLU(name="units")(layers.Dense(6)(inputs)))
+    model.get_layer("units").alpha.assign(np.arange(6) % 2)
+    collapsed = collapse(model, engine="priced")
+    assert [type(each).__name__ for each in collapsed.operations][-1] == "Where"
+    (step,) = [each for each in Surgeon(model).steps if hasattr(each, "slopes")]
+    assert by_liking(step, ("where",)) == ["where", "maximum", "prelu", "sum", "apart"]
 
 
 @pytest.mark.parametrize("seed", range(3))
