@@ -131,9 +131,14 @@ def let_through(operation):
     """
     if type(operation) is layers.Rescaling:
         factors = np.asarray(operation.scale)
-    elif type(operation) is layers.DepthwiseConv2D and operation.kernel.shape[:2] == (1, 1):
-        is_fixed = not operation.trainable and operation.data_format == "channels_last"
-        factors = ops.convert_to_numpy(operation.kernel).ravel() if is_fixed else np.array(1.0)
+    elif (
+        type(operation) is layers.DepthwiseConv2D
+        and not operation.trainable
+        and operation.data_format == "channels_last"
+        and operation.depth_multiplier == 1
+        and tuple(operation.kernel.shape[:2]) == (1, 1)
+    ):
+        factors = ops.convert_to_numpy(operation.kernel).ravel()
     else:
         return None
     return factors != 0 if factors.ndim and np.isin(factors, (0, 1)).all() else None

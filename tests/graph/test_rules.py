@@ -472,6 +472,12 @@ def test_a_gate_of_its_own_tensor_without_some_units():
         assert path_length(model) == expected
         counts = [(row["units"], row["nonlinear"]) for row in nonlinearity_report(model).rows]
         assert counts == [(4, 4 if trainable else 3)]
+    # Two channels of each are others than it.
+    twice = layers.DepthwiseConv2D(1, depth_multiplier=2, trainable=False)
+    model = keras.Model(inputs, twice(layers.ReLU()(inputs)))
+    twice.kernel.assign(np.ones((1, 1, 4, 2)))
+    assert model.output_shape[-1] == 8
+    assert path_length(model) == 1.0
 
 
 def test_one_channel_at_all_places():
