@@ -40,8 +40,8 @@ def masks_matter(model, args, kwargs):
 
     Keras lets masks reach them as the model runs; the graph inside does not know of any.
     """
-    given = map(private.mask_of, keras.tree.flatten((args, kwargs)))
-    given = [*given, *keras.tree.flatten(kwargs.get("mask"))]
+    given = [private.mask_of(leaf) for leaf in keras.tree.flatten((args, kwargs))]
+    given += keras.tree.flatten(kwargs.get("mask"))
     return any(mask is not None for mask in given) and any(
         find_rule(part) is None
         and (part.supports_masking or "mask" in inspect.signature(part.call).parameters)

@@ -65,7 +65,8 @@ def opened(layer, args, kwargs):
     if any(map(private.is_optional, keras.tree.flatten((args, kwargs)))):
         raise CannotOpenError("an optional input of the model, which may be `None`, goes into it")
     run = _run(layer, args, kwargs, training=None)
-    inside = {id(weight) for part in private.sublayers(layer)[1:] for weight in part.variables}
+    parts = private.sublayers(layer)
+    inside = {id(weight) for part in parts[1:] for weight in part.variables}
     if any(id(weight) not in inside for weight in layer.variables):
         raise CannotOpenError("it has weights of its own", run)
     if layer.activity_regularizer is not None:
@@ -78,14 +79,15 @@ def opened(layer, args, kwargs):
     if any(map(inspect.isroutine, leaves)):
         # It may use layers of the original.
         raise CannotOpenError("it gives functions to operations", run)
+    calls = _calls(run, parts)
     is_constant = any(map(keras.ops.is_tensor, leaves))
     if any(isinstance(x, keras.Variable) for x in leaves) or (
         # A tensor that is made of the weights of a layer inside would be a constant from then on.
-        is_constant and _calls(run) != _calls(_run_with_other_weights(layer, args, kwargs))
+        is_constant and calls != _calls(_run_with_other_weights(layer, args, kwargs), parts)
     ):
         raise CannotOpenError("it calls operations on tensors that are not made of its inputs", run)
     in_training = _run(layer, args, kwargs, training=True)
-    if _calls(run) != _calls(in_training):
+    if calls != _calls(in_training, parts):
         raise CannotOpenError("it makes other calls in training", run)
     if any(node.arguments.kwargs.get("training", True) is not True for node in in_training.nodes):
         raise CannotOpenError("it fixes `training` for a layer inside it", run)
@@ -107,8 +109,14 @@ def _run_with_other_weights(layer, args, kwargs):
     return _run(layer, args, kwargs, training=None, values=changed)
 
 
-def _calls(run):
-    """What the calls of a run are, to be compared with another run of the same layer."""
+def _calls(run, parts):
+    """What the calls of a run are, to be compared with another run of the same layer.
+
+    Args:
+        run: The run.
+        parts: List of the layers inside; others are made anew in each run.
+    """
+    owned = set(map(id, parts))
     tensors = [tensor for tensor, _ in run.starts]
     tensors += [tensor for node in run.nodes for tensor in node.outputs]
     numbers = {id(tensor): f"tensor {number}" for number, tensor in enumerate(tensors)}
@@ -125,7 +133,7 @@ def _calls(run):
         kwargs = {key: x for key, x in node.arguments.kwargs.items() if key != "training"}
         given = [node.arguments.args, sorted(kwargs.items())]
         if isinstance(operation, keras.Layer):
-            given.append(id(operation))
+            given.append(id(operation) if id(operation) in owned else "")
         else:
             # A new one in each run, with a name of its own.
             known = {key: x for key, x in vars(operation).items() if key[0] != "_"}
