@@ -334,7 +334,8 @@ def test_shortcuts_that_do_not_join(elsewhere):
     inputs, other = keras.Input((8, 4)), keras.Input((8, 4))
     shortcut = layers.Conv1D(6, 1)(inputs if elsewhere else other)
     x = layers.Add()([layers.Conv1D(6, 3, padding="same")(inputs), shortcut])
-    model = randomized(keras.Model([inputs, other], [x, shortcut if elsewhere else other]), 0.0)
+    outputs = [x, shortcut, layers.ReLU()(other)] if elsewhere else [x, other]
+    model = randomized(keras.Model([inputs, other], outputs), 0.0)
     collapsed = collapse(model, cost="macs")
     assert kinds(collapsed).count("Conv1D") == 2
     data = np.random.default_rng(0).normal(size=(2, 2, 8, 4)).astype("float32")
