@@ -277,14 +277,21 @@ for number, (method, budget) in enumerate(wanted, start=1):
         linearize_all(model, pressing)
         exact = is_within(budget, model)
         first.restore()
+    target = {"stop_when": partial(above if exact else is_within, budget)}
+    if exact and granularity == "channel":
+        # What the schedule counts itself takes no time, where it is asked for after every batch.
+        target = {
+            "path_length": {"target_path_length": budget * path_length_before},
+            "nonlinear_units": {"target_nonlinear_units": budget},
+        }.get(config.budget_kind, target)
     schedule = LinearizationSchedule(
         strength,
         ramp_epochs=0 if method == "fast" else config.press_epochs - 1,
         end_epoch=config.press_epochs,
-        stop_when=partial(above if exact else is_within, budget),
         check_every=1,  # Small data sets have few batches.
         exact_target=exact,
         weights=pressing,
+        **target,
     )
     train(
         model,

@@ -169,7 +169,7 @@ class ExactTarget:
         try:
             yield
         finally:
-            for alpha, values in before:
+            for alpha, values in reversed(before):
                 alpha.assign(values)
 
     def _needed(self, nonlinear, order):

@@ -153,6 +153,8 @@ class LinearizationSchedule(keras.callbacks.Callback):
         self._regularizers = {}
         self._reached = False
         self._exact = None
+        # `stop_when`, if it counts for an exact target.
+        self._count = None
         self._epoch = -1
         # Numbers of batches: all, those up to the last look at the model, those up to the next one.
         self._batches, self._looked, self._wait = 0, 0, 0
@@ -211,7 +213,8 @@ class LinearizationSchedule(keras.callbacks.Callback):
                     for variable in model.trainable_variables
                     if self._regularizers.get(variable.regularizer)
                 }
-                of_model = self.stop_when is not None
+                self._count = self._counting()
+                of_model = self._count is not None
                 self._exact = ExactTarget(model, pressed, self._excess, of_model)
         self._reached = self._reached or self._look()
         if not self._reached and self.end_epoch is not None and self._epoch >= self.end_epoch:
@@ -245,13 +248,26 @@ class LinearizationSchedule(keras.callbacks.Callback):
             else:
                 # What moves has to be seen moving first.
                 self._wait = int(min(2 * self._wait, self.check_every, left))
-        if self._reached or self.stop_when is None:
+        if self._reached or self.stop_when is None or self._count is not None:
             return self._reached
-        met = self.stop_when(self.model)
-        return bool(met) and (not self.exact_target or isinstance(met, (bool, np.bool_)))
+        return bool(self.stop_when(self.model))
 
     def _has_target(self):
         return self.target_path_length is not None or self.target_nonlinear_units is not None
+
+    def _counting(self):
+        """`stop_when` if it returns by how much a model is above the target, or `None`."""
+        if self.stop_when is None:
+            return None
+        value = self.stop_when(self.model)
+        if not isinstance(value, (bool, np.bool_)):
+            return self.stop_when
+        if not self._has_target():
+            raise ValueError(
+                "`stop_when` must return by how much the model is above the target, a number, if "
+                f"`exact_target` is True. Received: {value!r} for model '{self.model.name}'"
+            )
+        return None
 
     def _excess(self, graph, activations):
         """By how much a model is above the target that is nearest to being met."""
@@ -261,16 +277,8 @@ class LinearizationSchedule(keras.callbacks.Callback):
         if self.target_nonlinear_units is not None:
             units = np.concatenate([each.nonlinear for each in activations])
             above.append(float(units.mean()) - self.target_nonlinear_units)
-        if self.exact_target and self.stop_when is not None:
-            value = self.stop_when(self.model)
-            if not isinstance(value, (bool, np.bool_)):
-                above.append(float(value))
-            elif not above:
-                raise ValueError(
-                    "`stop_when` must return by how much the model is above the target, a number, "
-                    f"if `exact_target` is True. Received: {value!r} for model "
-                    f"'{self.model.name}'"
-                )
+        if self._count is not None:
+            above.append(float(self._count(self.model)))
         return min(above)
 
     def _settle(self, last=False):

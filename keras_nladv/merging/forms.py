@@ -4,6 +4,8 @@ All are plain Keras. Constants are NumPy arrays, which every exporter writes as 
 TensorFlow take tensors of a backend for inputs.
 """
 
+import functools
+
 import keras
 import numpy as np
 
@@ -125,9 +127,13 @@ def _stays_at_zero(step):
     bounds = bounds_of(step.function)
     if bounds is not None:
         return bounds[0] <= 0
-    if not private.is_keras_function(step.function):
-        return False
-    return not keras.ops.convert_to_numpy(step.function(keras.ops.zeros((1, 2)))).any()
+    return private.is_keras_function(step.function) and _is_zero_at_zero(step.function)
+
+
+@functools.cache
+def _is_zero_at_zero(function):
+    """Computed once: forms are listed again and again while a plan is made."""
+    return not keras.ops.convert_to_numpy(function(keras.ops.zeros((1, 2)))).any()
 
 
 def _maximum(writer, step, inputs, name):
@@ -179,19 +185,20 @@ def _apart(writer, step, inputs, name):
 def _scaled(writer, step, inputs, scale, name, shift=None):
     """Each unit by a number, and plus a number, in a layer that is never trained: a convolution
     where it can be one, since engines compute functions together with those."""
-    if step.axis == -1 and len(inputs.shape) == 4:
-        layer = keras.layers.DepthwiseConv2D(
-            1, use_bias=shift is not None, trainable=False, name=name, dtype=step.policy
-        )
-        weights = [scale.reshape(1, 1, -1, 1)] + ([] if shift is None else [shift])
-        writer.weigh(layer, [each.astype("float32") for each in weights])
-    else:
-        scale, shift = (
-            step.broadcast(np.asarray(each, "float32"), inputs).tolist()
-            for each in (scale, np.zeros_like(step.slopes) if shift is None else shift)
-        )
-        layer = keras.layers.Rescaling(scale, shift, name=name, dtype=step.policy)
+    if step.axis != -1 or len(inputs.shape) != 4:
+        shift = 0.0 if shift is None else step.broadcast(shift, inputs).tolist()
+        return _rescaled(step, inputs, scale, name, shift)
+    layer = keras.layers.DepthwiseConv2D(
+        1, use_bias=shift is not None, trainable=False, name=name, dtype=step.policy
+    )
+    weights = [scale.reshape(1, 1, -1, 1)] + ([] if shift is None else [shift])
+    writer.weigh(layer, [each.astype("float32") for each in weights])
     return layer(inputs)
+
+
+def _rescaled(step, inputs, scale, name, shift=0.0):
+    scale = step.broadcast(scale.astype("float64"), inputs).tolist()
+    return keras.layers.Rescaling(scale, shift, name=name, dtype=step.policy)(inputs)
 
 
 def _where(writer, step, inputs, name):
@@ -214,11 +221,7 @@ def _prelu(writer, step, inputs, name):
 def _sum(writer, step, inputs, name):
     """`m * x + (1 - m) * f(x)`, for any function and any slopes."""
     parts = [
-        keras.layers.Rescaling(
-            step.broadcast(scale, inputs).tolist(),
-            name=writer.names.unique(f"{name}_{part}"),
-            dtype=step.policy,
-        )(x)
+        _rescaled(step, x, scale, writer.names.unique(f"{name}_{part}"))
         for part, scale, x in (
             ("linear", step.slopes, inputs),
             ("nonlinear", 1.0 - step.slopes, writer.base(step, inputs, name)),

@@ -26,7 +26,7 @@ class SeededBatches(keras.utils.PyDataset):
 
     def draw(self, rng):
         """Draws the order of an epoch; how, a subclass says."""
-        raise NotImplementedError
+        raise NotImplementedError  # Each kind of data has its own.
 
     def epochs(self):
         """A callback that gets ready for each epoch."""

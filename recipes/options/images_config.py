@@ -41,4 +41,4 @@ class ImagesConfig(RunConfig):
             RecipeError: If options do not go together, or if there are fewer images than one asks
                 for.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # Each recipe has its own.

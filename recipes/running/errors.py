@@ -39,6 +39,7 @@ def show_errors_plainly() -> None:
         stream = getattr(sys, name)
         if stream is None:
             # It was closed: what is written to it would go to the next file that is opened.
+            # It stays open to the end, so there is no `with`, as the check wants it.
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
         elif hasattr(stream, "reconfigure"):
             # A terminal that cannot show a letter is no reason to end; and who reads what is

@@ -57,11 +57,11 @@ class ComparisonOfCurves:
 
     def kinds(self, results, experiment) -> dict[str, Any]:
         """Dict from what runs are called to their part of the table."""
-        raise NotImplementedError
+        raise NotImplementedError  # Each comparison has its own.
 
     def pairs(self):
         """What is said to be above what."""
-        raise NotImplementedError
+        raise NotImplementedError  # Each comparison has its own.
 
     def differences(self, results):
         """A list with a `Difference` for each experiment and each pair of which there are runs."""
