@@ -14,6 +14,7 @@ from keras_nladv._common.arguments import integer
 from keras_nladv._common.random_inputs import random_inputs
 from keras_nladv._keras import private
 from keras_nladv.graph.require_graph import require_graph
+from keras_nladv.tangent.differentiation import full_precision
 
 # The largest difference between Keras and an engine that is taken for rounding, relative to the
 # largest output: where all layers compute in float32 or more, and where one computes in less.
@@ -101,7 +102,8 @@ class Engine:
                 f"{type(error).__name__}: {error}"
             ) from error
         if verify:
-            self._verify(model, structure)
+            with full_precision():
+                self._verify(model, structure)
 
     @classmethod
     def require(cls) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_nladv._common.random_inputs import random_inputs
 from keras_nladv._keras import private
+from keras_nladv.tangent.differentiation import full_precision
 
 TOLERANCES = {"float64": 1e-9, "float32": 1e-4, "float16": 2e-2, "bfloat16": 2e-2}
 # What a number changes by in its last digit.
@@ -180,7 +181,7 @@ def _batches(structure, size, samples, example_inputs):
 
 def _outputs(model, inputs):
     """What a model puts out for given seeds: a list of arrays of floats."""
-    with _same_seeds(model), keras.StatelessScope():
+    with _same_seeds(model), keras.StatelessScope(), full_precision():
         # Stateful layers start anew, as those of a copy do, and keep the states of before.
         for layer in private.sublayers(model):
             if getattr(layer, "stateful", False) and getattr(layer, "states", None):

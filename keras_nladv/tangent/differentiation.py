@@ -25,6 +25,11 @@ from keras import ops
 #   seeds know nothing.
 # - `least_batch(layers)`: with how many examples a model of these layers has to be run at least.
 # - `traced(function, *arguments)`: runs a function once as if compiled, for the shapes it meets.
+#
+# What else has to be asked of the backend itself:
+#
+# - `full_precision()`: a context in which products of float32 are those of float32. Else cards
+#   round their factors to ten bits (TF32), JAX and TensorFlow everywhere, torch in convolutions.
 def _repeatable(function, primals):
     first, second = (ops.convert_to_numpy(ops.cast(function(primals), "float32")) for _ in range(2))
     return np.allclose(first, second, rtol=1e-3, equal_nan=True)
@@ -64,6 +69,11 @@ if keras.backend.backend() == "jax":
 
     def unseeded():
         return lambda: False
+
+    @contextlib.contextmanager
+    def full_precision():
+        with jax.default_matmul_precision("highest"):
+            yield
 
     def unconnected(function, primals):
         def gradients(cotangent):
@@ -154,6 +164,22 @@ elif keras.backend.backend() == "torch":
         return lambda: (
             not all(torch.equal(state, each.get_state()) for state, each in zip(states, generators))
         )
+
+    @contextlib.contextmanager
+    def full_precision():
+        cudnn = torch.backends.cudnn
+        # Before 2.9 there is no `conv`, and what is asked for here has another name.
+        parts = (
+            [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn] if hasattr(cudnn, "conv") else []
+        )
+        before = [part.fp32_precision for part in parts]
+        for part in parts:
+            part.fp32_precision = "ieee"
+        try:
+            yield
+        finally:
+            for part, precision in zip(parts, before, strict=True):
+                part.fp32_precision = precision
 
     def unconnected(function, primals):
         primals = [primal.detach().requires_grad_() for primal in primals]
@@ -261,6 +287,15 @@ elif keras.backend.backend() == "tensorflow":
     def unseeded():
         return lambda: False
 
+    @contextlib.contextmanager
+    def full_precision():
+        before = tf.config.experimental.tensor_float_32_execution_enabled()
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+        try:
+            yield
+        finally:
+            tf.config.experimental.enable_tensor_float_32_execution(before)
+
     def unconnected(function, primals):
         graph = compiled(function).get_concrete_function(primals).graph
         reached, stack = set(), list(graph.outputs)
@@ -283,3 +318,7 @@ else:
 
     jvp = vjps = by_example = unconnected = repeatable = unseeded = traced = compiled
     least_batch = compiled
+
+    @contextlib.contextmanager
+    def full_precision():
+        yield

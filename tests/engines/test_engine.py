@@ -10,6 +10,8 @@ from keras import layers
 from keras_nladv import engines, register_engine
 from keras_nladv.engines import find_engine
 
+from ..precision import watched
+
 pytestmark = pytest.mark.once
 
 
@@ -35,6 +37,16 @@ class Hand(engines.Engine):
 
 def model(dtype=None):
     return keras.Sequential([keras.Input((4,), dtype=dtype), layers.Dense(3)])
+
+
+def test_factors_are_not_rounded():
+    """A card does that, where an engine on a processor does not."""
+    with watched() as (watch, seen):
+        model = keras.Sequential([keras.Input((4,)), watch, layers.Dense(3)])
+        seen.clear()
+        Hand(model, verify=True)
+        assert seen
+        assert not any(seen)
 
 
 def test_unknown_engines():

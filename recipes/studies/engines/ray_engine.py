@@ -3,8 +3,12 @@ import sys
 
 import ray
 
+from options.backends import choose_backend
 from running.errors import RecipeError
 from studies.directory.cell import RECIPES
+
+# A card that many processes begin to use at once refuses some, which have to begin again.
+RETRIES = 5
 
 
 class RayEngine:
@@ -25,18 +29,23 @@ class RayEngine:
 
     def __init__(self, directory, address=None, cpus=1.0, gpus=0.0):
         threads = str(max(int(cpus), 1))
+        variables = {
+            "PYTHONPATH": os.pathsep.join([str(RECIPES), *filter(None, sys.path)]),
+            "OMP_NUM_THREADS": threads,
+        }
+        if 0 < gpus < 1:
+            # JAX and TensorFlow would take the memory of a card for the first cell on it.
+            variables |= {
+                "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+                "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+            }
         try:
             ray.init(
                 address=address or "local",
                 include_dashboard=False if address is None else None,
                 log_to_driver=False,
                 logging_level="ERROR",
-                runtime_env={
-                    "env_vars": {
-                        "PYTHONPATH": os.pathsep.join([str(RECIPES), *filter(None, sys.path)]),
-                        "OMP_NUM_THREADS": threads,
-                    }
-                },
+                runtime_env={"env_vars": variables},
             )
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise RecipeError(
@@ -60,7 +69,11 @@ class RayEngine:
             for node in nodes
         )
         # A process runs one cell: nothing is left of it, GPU memory first of all.
-        self.run = ray.remote(num_cpus=cpus, num_gpus=gpus, max_calls=1)(_run)
+        remote = ray.remote(
+            num_cpus=cpus, num_gpus=gpus, max_calls=1, max_retries=RETRIES, retry_exceptions=True
+        )
+        self.run = remote(_run)
+        self.on_card = gpus > 0
         self.directory = directory.resolve()
         self.pending = {}
 
@@ -69,7 +82,7 @@ class RayEngine:
         return len(self.pending) < self.most
 
     def submit(self, cell):
-        self.pending[self.run.remote(cell, self.directory)] = cell
+        self.pending[self.run.remote(cell, self.directory, self.on_card)] = cell
 
     def next(self):
         [ended], _ = ray.wait(list(self.pending), num_returns=1)
@@ -82,5 +95,12 @@ class RayEngine:
         return cell.id
 
 
-def _run(cell, directory):
+def _run(cell, directory, on_card):
+    """Runs a cell. Its own errors it keeps; what is raised here is why it could not begin."""
+    if on_card:
+        # Before anything of the cell is there. Keras' backend is chosen when it is imported.
+        choose_backend(cell.backend)
+        import keras
+
+        keras.ops.zeros(1)
     cell.run(directory)

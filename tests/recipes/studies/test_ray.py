@@ -1,7 +1,9 @@
 """Cells in processes of Ray, which only one of the test environments has: its wheel is large."""
 
 import socket
+from types import SimpleNamespace
 
+import keras
 import pandas as pd
 import pytest
 
@@ -13,7 +15,7 @@ from ..recipe import Recipe
 
 pytestmark = pytest.mark.once
 
-pytest.importorskip("ray", reason="Ray is not installed with this backend; one tests it")
+ray = pytest.importorskip("ray", reason="Ray is not installed with this backend; one tests it")
 
 recipe = Recipe("study.py")
 
@@ -45,6 +47,41 @@ def test_the_same_results_as_in_this_process(study, tmp_path):
     assert list(tables[0]["status"]) == ["finished", "failed"]
     pd.testing.assert_frame_equal(*tables)
     assert histories[0] == histories[1]
+
+
+@pytest.mark.parametrize("gpus", [0.0, 0.1, 1.0])
+def test_cells_on_one_card_leave_each_other_memory(gpus, tmp_path, monkeypatch):
+    from studies.engines.ray_engine import RayEngine
+
+    given = {}
+
+    def init(**arguments):
+        given.update(arguments["runtime_env"]["env_vars"])
+        raise RuntimeError("that is enough")
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(RecipeError, match="that is enough"):
+        RayEngine(tmp_path, gpus=gpus)
+    names = ("XLA_PYTHON_CLIENT_PREALLOCATE", "TF_FORCE_GPU_ALLOW_GROWTH")
+    shared = ("false", "true") if gpus == 0.1 else (None, None)
+    assert tuple(map(given.get, names)) == shared
+
+
+def test_a_card_that_refuses_leaves_the_cell_to_ray(tmp_path, monkeypatch):
+    """It is tried again there: nothing of it may be on disk, least of all that it failed."""
+    from studies.engines.ray_engine import _run
+
+    def refuse(*_):
+        raise RuntimeError("no supported devices found")
+
+    ran = []
+    cell = SimpleNamespace(backend=keras.backend.backend(), run=ran.append)
+    monkeypatch.setattr(keras.ops, "zeros", refuse)
+    with pytest.raises(RuntimeError, match="no supported devices"):
+        _run(cell, tmp_path, on_card=True)
+    assert not ran
+    _run(cell, tmp_path, on_card=False)
+    assert ran == [tmp_path]
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "here", "", "a:99999999"])
