@@ -265,12 +265,12 @@ class Part:
 
 
 PARTS = {
-    "step-float32": Part(training_step, 18, ("float32",)),
-    "step-bfloat16": Part(training_step, 15, ("mixed_bfloat16",)),
-    "recipe": Part(recipe, 15),
-    "linearized": Part(linearized_step, 12),
-    "kernel": Part(kernel, 6),
-    "transfer": Part(transfer, 11),
+    "step-float32": Part(training_step, 16, ("float32",)),
+    "step-bfloat16": Part(training_step, 16, ("mixed_bfloat16",)),
+    "recipe": Part(recipe, 17),
+    "linearized": Part(linearized_step, 9),
+    "kernel": Part(kernel, 10),
+    "transfer": Part(transfer, 10),
     "inverted": Part(collapsed, 8, ("inverted48-relu6",)),
     "feed-forward": Part(collapsed, 6, ("ffn512-2048-gelu",)),
     "vit": Part(collapsed, 9, ("vit",)),

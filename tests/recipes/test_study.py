@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+from unittest import mock
 
 import filelock
 import pandas as pd
@@ -389,7 +390,9 @@ def test_a_cell_that_ends_without_a_result(tmp_path, monkeypatch):
 
 def test_whatever_a_recipe_raises(tmp_path, monkeypatch):
     cell = Cell("digits", "", "cifar", BACKEND, {"dataset": "digits"})
-    monkeypatch.setattr("options.images_config.load", lambda *args: 1 / 0)
+    error = ZeroDivisionError("division\nby zero")
+    error.add_note("What a backend has to say about its traceback.")
+    monkeypatch.setattr("options.images_config.load", mock.Mock(side_effect=error))
     cell.run(tmp_path)
     assert cell.status(tmp_path) == "failed"
     assert cell.error(tmp_path) == "ZeroDivisionError: division by zero"

@@ -150,7 +150,7 @@ class Cell:
             if message is not None:
                 print(message, file=sys.stderr)
         if message is not None:
-            self.fail(study, message.strip().splitlines()[-1])
+            self.fail(study, " ".join(message.split()))
 
     def take_over(self, study: Path, summary: dict[str, Any]) -> None:
         """Takes what is known of it from elsewhere for a run of its own, without its epochs."""
@@ -176,8 +176,10 @@ class Cell:
         except RecipeError as error:
             return str(error)
         # Whatever it is, the other cells can do without this one.
-        except Exception:
-            return traceback.format_exc()
+        except Exception as error:
+            traceback.print_exc()
+            # Without notes, which backends add behind the message.
+            return f"{type(error).__name__}: {error}"
         finally:
             sys.argv, sys.excepthook = argv, hook
         return None
