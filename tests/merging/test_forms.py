@@ -74,15 +74,16 @@ def network(activation, slopes=(0.0,), axis=-1):
 
 
 def every_form(functions):
-    """Some functions in all forms in one network."""
-    inputs = x = keras.Input((4, 4, 3))
-    forms = []
+    """Some functions in all forms in one network, beside each other."""
+    inputs = keras.Input((4, 4, 3))
+    forms, outputs = [], []
     for function, names in functions.values():
         for form in sorted(names):
             name = f"units_{len(forms)}"
             forms.append(f"{name} as {form}")
-            x = SparsePReLU(activation=function, name=name)(layers.Dense(4)(x))
-    model = randomized(keras.Model(inputs, layers.GlobalAveragePooling2D()(x)), 0.5)
+            x = SparsePReLU(activation=function, name=name)(layers.Dense(4)(inputs))
+            outputs.append(layers.GlobalAveragePooling2D()(x))
+    model = randomized(keras.Model(inputs, layers.concatenate(outputs)), 0.5)
     known = {each.name for each in Surgeon(model).forms()}
     return written(model, *(form for form in forms if form in known))
 
