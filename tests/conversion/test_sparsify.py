@@ -90,7 +90,7 @@ def test_nested_and_shared_models():
     assert len(sparse.weights) == len(model.weights) + 2 * 4
     # The names of fused activations are those of their layers, in the original's report too.
     assert [row["name"] for row in nonlinearity_report(model).rows] == names
-    _, report = sparsified(model, np.ones((1, 4)), select="block/*")
+    _, report = sparsified(model, X[:, 0, 0, [0, 1, 2, 0]], select="block/*")
     assert report.converted == names[:2]
     assert [row["reason"] for row in report.rows[2:]] == ["it is not selected"] * 2
 

@@ -132,7 +132,9 @@ def test_prelu_keeps_its_slopes(shared_axes, shape, granularity, axis):
 def test_prelu_with_slopes_for_some_positions_is_left():
     inputs = keras.Input((3, 4, 5))
     x = layers.PReLU(shared_axes=[1], name="partly")(layers.ReLU(name="other")(inputs))
-    _, report = sparsified(keras.Model(inputs, x), np.ones((1, 3, 4, 5)))
+    _, report = sparsified(
+        keras.Model(inputs, x), np.random.default_rng(0).normal(size=(2, 3, 4, 5))
+    )
     assert report.left == ["partly"]
     assert report.converted == ["other"]
     assert "some positions only" in report.rows[1]["reason"]
@@ -295,7 +297,7 @@ def test_what_is_no_pointwise_activation_is_left_and_reported():
 def test_integers_are_no_units():
     inputs = keras.Input((4,), dtype="int32")
     x = layers.Embedding(9, 5)(ops.maximum(inputs, 0))
-    ids = np.array([[-1, 2, 3, 8]])
+    ids = np.array([[-1, 2, 3, 8], [0, 4, 1, 7]])
     x = ops.maximum(layers.ReLU(name="only")(x), x)
     sparse, report = sparsified(keras.Model(inputs, x), ids, measured=False)
     # The larger of two tensors is no unit, either.
@@ -473,6 +475,6 @@ def test_elements_of_wrapped_layers_are_left():
     """Their slopes would differ between time steps."""
     wrapped = layers.TimeDistributed(layers.Dense(3, activation="relu"), name="each")
     model = keras.Sequential([keras.Input((5, 4)), wrapped, layers.ReLU(name="last")])
-    _, report = sparsified(model, np.ones((2, 5, 4), "float32"), granularity="element")
+    _, report = sparsified(model, np.resize(X, (2, 5, 4)), granularity="element")
     assert report.left == ["each"]
     assert report.rows[0]["reason"] == "it is applied inside a wrapper"

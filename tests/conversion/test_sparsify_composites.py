@@ -740,7 +740,7 @@ def test_what_blocks_multiply_with_numbers_is_not_sparse():
 
     inputs = keras.Input((5, 4))
     model = keras.Model(inputs, Scaled(name="scaled")(inputs))
-    _, report = sparsified(model, np.ones((2, 5, 4), "float32"))
+    _, report = sparsified(model, X)
     assert report.left == ["scaled_kept"]
 
 
