@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from keras_nladv import collapse
-from keras_nladv._keras import private
-from tests.copies import activations, randomize, sparsified
+from tests.copies import activations, calibrate, randomize, sparsified
 
 pytestmark = pytest.mark.once
 
@@ -44,12 +43,8 @@ def test_application(name):
     size = SIZES.get(name, 32)
     model = getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3), classes=10)
     x = np.random.default_rng(0).uniform(0, 255, (2, size, size, 3)).astype("float32")
-    # With other statistics than those of the images, nothing of these is left in the scores.
-    for layer in private.sublayers(randomize(model)):
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.0
-    model(x, training=True)
     sharing = name == "MobileNetV2"
+    model = calibrate(randomize(model), x)
     sparse, report = sparsified(model, x, compiled=True, share_around_depthwise=sharing)
     expected = next((FUNCTIONS[key] for key in FUNCTIONS if name.startswith(key)), {"relu"})
     assert {row["function"] for row in report.rows if row["outcome"] == "converted"} == expected
