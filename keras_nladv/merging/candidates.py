@@ -185,7 +185,7 @@ class Finder:
                 f"{name} + {add.name}",
                 place,
                 [*before, *shortcuts, add],
-                written(run, add, total, rest),
+                written(run, add, total, rest, shortcuts),
             )
 
     def _chains(self):
@@ -433,7 +433,7 @@ def _composed(maps):
     return result
 
 
-def written(run, last, direct, rest):
+def written(run, last, direct, rest, shortcuts=()):
     """Steps from the input of a run of maps to the output of a step.
 
     Args:
@@ -441,6 +441,7 @@ def written(run, last, direct, rest):
         last: The last step that is replaced.
         direct: The `LinearMap` of the linear channels.
         rest: List of steps that stand in a row beside it.
+        shortcuts: List of `MapStep`s beside the run that are replaced, too.
     """
     first = run[0]
     (entry,), (exit_key,) = first.inputs, last.outputs
@@ -449,7 +450,8 @@ def written(run, last, direct, rest):
     # What is folded into a layer does not give it its name.
     name = next((step.name for step in reversed(run) if step.kind != "any"), last.name)
     name += "_direct" if rest else ""
-    common = {"axis": first.axis, "kind": kind, "policy": first.policy}
+    trainable = any(step.trainable for step in (*run, *shortcuts))
+    common = {"axis": first.axis, "kind": kind, "policy": first.policy, "trainable": trainable}
     if not rest:
         return [MapStep(name, [entry], [exit_key], map=direct, **common)]
     straight = MapStep(name, [], [], map=direct, **common)

@@ -85,7 +85,8 @@ def collapse(
     where all slopes are 0, nothing where all are 1, `maximum` with constants or `where` if they are
     0 and 1, and else `PReLU`, or a sum for other functions than ReLU.
 
-    The new model is for inference: it has no dropout and no batch normalization to train on. It is
+    The new model is for inference: it has no dropout and no batch normalization to train on. What
+    it makes of several layers is frozen if all of them were, and trained if any was. It is
     compared with the one given before it is returned, on random inputs or those that you give;
     random layers draw the same numbers in both. It needs nothing of this library to be saved,
     loaded or exported.

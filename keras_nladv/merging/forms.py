@@ -213,7 +213,9 @@ def _prelu(writer, step, inputs, name):
     slopes = step.broadcast(step.slopes, inputs)
     slopes = slopes.reshape((1,) * (len(inputs.shape) - 1 - slopes.ndim) + slopes.shape)
     others = [axis for axis, size in enumerate(slopes.shape, 1) if size == 1]
-    layer = keras.layers.PReLU(shared_axes=others or None, name=name, dtype=step.policy)
+    layer = keras.layers.PReLU(
+        shared_axes=others or None, trainable=step.trainable, name=name, dtype=step.policy
+    )
     writer.weigh(layer, [slopes])
     return layer(inputs)
 

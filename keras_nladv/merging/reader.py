@@ -100,6 +100,7 @@ def _read(node, sources, is_shared):
     if isinstance(operation, keras.layers.BatchNormalization):
         axis = 1 if operation.axis % (rank + 2) == 1 and rank > 0 else -1
     common |= {"axis": axis, "kind": _kind(operation), "policy": operation.dtype_policy}
+    common["trainable"] = _is_trained(operation)
     if len(maps) == 1:
         return [MapStep(**common, map=maps[0])]
     # Two layers will be written for it.
@@ -117,6 +118,11 @@ def _policy(node):
     """The dtype policy of a layer, or for an operation that of what it puts out."""
     policy = getattr(node.operation, "dtype_policy", None)
     return policy or keras.DTypePolicy(node.outputs[0].dtype)
+
+
+def _is_trained(layer):
+    # Weights can be frozen by themselves, and what a layer says holds for its own.
+    return any(weight.trainable for weight in layer.weights)
 
 
 def _kind(layer):
@@ -144,6 +150,7 @@ def _read_activation(node, common):
             slopes=np.broadcast_to(slopes, shape[axis]),
             axis=axis,
             policy=policy,
+            trainable=_is_trained(operation),
         )
     function = pointwise_function(operation, node.arguments.args)
     if function is None:
@@ -178,6 +185,7 @@ def read_units(layer, node, common):
         slopes=slopes,
         axis=-1 if axis == len(shape) - 1 else axis,
         policy=layer.dtype_policy,
+        trainable=layer.alpha.trainable,
     )
 
 

@@ -61,6 +61,7 @@ class MapStep(Step):
         policy: The dtype policy.
         border: How to write what a constant channel comes to: `"computed"` when the model runs, or
             `"constant"`, where the size is known.
+        trainable: Whether any weight is trained of what it was made of.
     """
 
     map: LinearMap = field(kw_only=True)
@@ -68,6 +69,7 @@ class MapStep(Step):
     kind: str = field(kw_only=True)
     policy: Any = field(kw_only=True)
     border: str = field(kw_only=True, default="computed")
+    trainable: bool = field(kw_only=True, default=True)
 
     def shape(self, shape):
         channels = (self.map.outputs,)
@@ -97,6 +99,7 @@ class ActivationStep(Step):
         masked: Whether a mask has to be passed along.
         form: How to write it where some units are linear, one of `forms.FORMS`; empty for the
             default.
+        trainable: Whether its slopes are trained.
     """
 
     function: Callable[..., Any] = field(kw_only=True)
@@ -105,6 +108,7 @@ class ActivationStep(Step):
     policy: Any = field(kw_only=True)
     masked: bool = field(kw_only=True, default=False)
     form: str = field(kw_only=True, default="")
+    trainable: bool = field(kw_only=True, default=True)
 
     @property
     def linear(self):

@@ -31,7 +31,7 @@ class Surgeon:
 
     def __init__(self, model, is_nonlinear=False):
         flattener = Flattener()
-        self._flat = flattener.copy(model)
+        self._flat = flattener.copied(model)
         flattener.copies.transfer_weights()
         self._originals = {id(copy): id(original) for original, copy in flattener.copies}
         self._multiple = 1

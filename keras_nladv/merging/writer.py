@@ -100,7 +100,10 @@ class Writer(ModelCopy):
         if not isinstance(flat, keras.Sequential):
             self.names.name_outputs(flat.output_names, keras.tree.flatten(inputs), outputs)
         outputs = keras.tree.pack_sequence_as(structure, outputs)
-        return keras.Model(inputs, outputs, name=flat.name)
+        model = keras.Model(inputs, outputs, name=flat.name)
+        if not flat.trainable:
+            model.trainable = False
+        return model
 
     def segment(self, steps, entry, shape):
         """Writes steps from one tensor, whose whole shape is given, to the last output."""
@@ -213,6 +216,7 @@ class Writer(ModelCopy):
             "name": self.names.unique(step.name),
             "use_bias": linear.is_biased,
             "activation": activation,
+            "trainable": step.trainable,
             "dtype": step.policy,
         }
         # Convolutions would let masks end.

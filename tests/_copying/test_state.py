@@ -10,6 +10,7 @@ from keras import layers, ops
 from keras_nladv import SparsePReLU, collapse, prune, sparsify
 from keras_nladv._copying.state import transfer_state
 from keras_nladv._keras.private import sublayers
+from tests.cases import once
 
 IDS = np.random.default_rng(0).integers(0, 10, (4, 6))
 
@@ -231,3 +232,80 @@ def test_constraints_are_those_of_each_layer():
     model = keras.Sequential([keras.Input((3,)), SparsePReLU(), layers.ReLU()])
     for layer in sparsify(model).layers:
         assert layer.alpha.constraint._function.__self__ is layer
+
+
+def partly_frozen(frozen):
+    """All that `collapse` writes anew, with some parts frozen.
+
+    Args:
+        frozen: Function that freezes layers of the model, which it is given.
+    """
+
+    def block(x, name):
+        y = layers.Conv2D(8, 1, name=f"{name}_expand")(x)
+        y = SparsePReLU(name=f"{name}_units")(layers.BatchNormalization(name=f"{name}_norm")(y))
+        y = layers.Conv2D(4, 3, padding="same", name=f"{name}_project")(y)
+        return layers.Add(name=f"{name}_add")([x, y])
+
+    inputs = keras.Input((6, 6, 4))
+    inner = keras.Input((6, 6, 4))
+    x = keras.Model(inner, block(inner, "nested"), name="model")(block(inputs, "first"))
+    x = layers.SeparableConv2D(4, 3, activation="relu", name="separable")(x)
+    x = SparsePReLU(alpha_initializer=keras.initializers.Constant(0.5), name="leaky")(x)
+    x = layers.Dense(3, name="head")(layers.Flatten()(x))
+    model = keras.Model(inputs, x)
+    model(np.zeros((1, 6, 6, 4)))
+    for layer in sublayers(model):
+        if layer.name.endswith("_units"):
+            layer.alpha.assign(np.arange(8) < 4)
+    frozen(model)
+    return model
+
+
+def freeze(*patterns):
+    def freeze(model):
+        for layer in sublayers(model):
+            if any(layer.name.startswith(pattern) for pattern in patterns):
+                layer.trainable = False
+
+    return freeze
+
+
+def freeze_weights(model):
+    for weight in model.get_layer("separable").weights:
+        weight.trainable = False
+
+
+def freeze_all_but_one(model):
+    """The model as a whole is not trained then, whatever its layers say."""
+    model.trainable = False
+    model.get_layer("head").trainable = True
+
+
+@pytest.mark.parametrize(
+    ("frozen", "names"),
+    [
+        (freeze("first_expand", "nested_", "separable", "leaky"), ["nested", "separable", "leaky"]),
+        once(freeze("model"), ["nested"]),
+        once(freeze("first_"), ["first"]),
+        once(freeze_weights, ["separable"]),
+        once(freeze_all_but_one, ["first", "nested", "separable", "leaky"]),
+        once(freeze(), []),
+    ],
+    ids=["some", "model", "block", "weights", "all", "nothing"],
+)
+def test_what_is_written_anew_is_frozen_if_all_was(frozen, names):
+    """What was made of some layers that were trained, too, is trained."""
+    model = partly_frozen(frozen)
+    collapsed = collapse(model, cost="macs")
+    rewritten = {layer.name.removeprefix("model_"): layer for layer in collapsed.layers}
+    rewritten = {name: layer for name, layer in rewritten.items() if layer.weights}
+    # Normalization, shortcuts and linear units went into these.
+    assert rewritten.keys() == {
+        *("first_expand", "first_project", "first_project_direct"),
+        *("nested_expand", "nested_project", "nested_project_direct"),
+        *("separable_depthwise", "separable", "leaky", "head"),
+    }
+    frozen = {name for name, layer in rewritten.items() if not layer.trainable_weights}
+    assert frozen == {name for name in rewritten if name.partition("_")[0] in names}
+    assert bool(collapsed.trainable_weights) == bool(model.trainable_weights)
