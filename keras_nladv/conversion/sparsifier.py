@@ -14,6 +14,7 @@ from keras_nladv._copying.rebuilt import rebuilt
 from keras_nladv._keras import private
 from keras_nladv.conversion.site import Site
 from keras_nladv.graph.rules import find_rule
+from keras_nladv.layers.base_activation import unfit
 from keras_nladv.layers.sparse_prelu import SparsePReLU
 
 # What may stand between a depthwise convolution and its activations: it acts on each channel.
@@ -188,6 +189,8 @@ class Sparsifier(Opener):
             reason = "it is not selected"
         elif site.granularity is None:
             reason = "its slopes are shared over some positions only"
+        elif not isinstance(applied, keras.layers.PReLU) and (why := unfit(site.function)):
+            reason = f"it {why}"
         elif site.granularity == "channel" and len(tensor.shape) < 2:
             reason = "its input has no axis of channels"
         elif None in site.slopes_shape(tensor.shape):
@@ -294,7 +297,7 @@ class Sparsifier(Opener):
         activation = getattr(layer, "activation", None)
         site = self._site(node, activation, -1)
         why = f"the layer cannot be opened: {error}"
-        if site.function is None or getattr(activation, "weights", []):
+        if site.function is None or unfit(site.function):
             nodes = error.run.nodes if error.run is not None else []
             unknown = site.function is None and _not_pointwise(site)[1]
             if unknown or activates_inside(layer) or any(map(activates, nodes)):

@@ -7,9 +7,9 @@ from keras import ops
 
 from keras_nladv._common.arguments import number, scalar
 from keras_nladv.constraints.function_constraint import FunctionConstraint
+from keras_nladv.layers.base_activation import unfit
 
 GRANULARITIES = ("channel", "layer", "element")
-NO_UNITS = ("linear", "softmax", "log_softmax", "sparsemax", "glu")
 
 # Values of the weight `side`: where a slope stood relative to 1 after the last step. 0 before the
 # first step, 1 below, -1 above, and FROZEN. That one is large because optimizers change weights
@@ -61,7 +61,8 @@ class SparsePReLU(keras.layers.Layer):
         alpha_initializer: Initializer of the slopes.
         alpha_regularizer: Regularizer of the slopes, usually `keras_nladv.NonlinearitySparsity`.
         alpha_constraint: Constraint of the slopes, applied before units are frozen.
-        activation: The base activation $\phi$, a pointwise function or its name.
+        activation: The base activation $\phi$: a pointwise function, its name, or a layer that is
+            one and has no weights.
         **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Input shape:
@@ -118,10 +119,12 @@ class SparsePReLU(keras.layers.Layer):
         self.alpha_regularizer = keras.regularizers.get(alpha_regularizer)
         self.alpha_constraint = keras.constraints.get(alpha_constraint)
         self.activation = keras.activations.get(activation)
-        if getattr(self.activation, "__name__", None) in NO_UNITS:
+        reason = unfit(self.activation)
+        if reason is not None:
             raise ValueError(
-                "`activation` must be a nonlinear function that is applied pointwise. Received: "
-                f"activation={activation!r}"
+                "`activation` must be a nonlinear function that is applied pointwise, or a layer "
+                "that does that and has no weights. Received: "
+                f"activation={activation!r}, which {reason}"
             )
         # Asked here because `keras.RematScope` wraps `self.activation` while the layer is called.
         self._is_relu = self.activation is keras.activations.relu

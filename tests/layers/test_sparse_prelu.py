@@ -302,6 +302,52 @@ def test_a_layer_as_activation():
         np.testing.assert_array_equal(to_numpy(each(x)), [[-1.0, 2.5]])
 
 
+class OtherInTraining(keras.layers.Layer):
+    def call(self, inputs, training=None):
+        return ops.maximum(inputs, (0.5 if training else 0.25) * inputs)
+
+
+class Leaky(keras.layers.Layer):
+    """Has no configuration, and an argument that it does not use."""
+
+    def __init__(self, slope):
+        super().__init__()
+        self.slope = slope
+
+    def call(self, inputs, training=None):
+        return ops.maximum(inputs, self.slope * inputs)
+
+
+@pytest.mark.parametrize(
+    "activation",
+    [
+        keras.layers.LeakyReLU(0.25),
+        Leaky(0.25),
+        keras.layers.Lambda(lambda x: ops.maximum(x, 0.25 * x)),
+        keras.Sequential([keras.layers.LeakyReLU(0.5), keras.layers.LeakyReLU(0.5)]),
+        lambda x: ops.maximum(x, 0.25 * x),
+    ],
+)
+def test_what_computes_each_element_by_itself(activation):
+    layer = SparsePReLU(activation=activation, alpha_initializer=constant(0.5))
+    np.testing.assert_array_equal(to_numpy(layer(np.array([[-8.0, 3.0]]))), [[-5.0, 3.0]])
+
+
+def test_made_while_a_model_is_traced():
+    """There are no numbers then, to try an activation on."""
+
+    class Late(keras.layers.Layer):
+        def call(self, inputs):
+            made.append(SparsePReLU(activation=Leaky(0.25)))
+            with pytest.raises(ValueError, match="is not applied to each element"):
+                SparsePReLU(activation=lambda x: ops.softmax(2 * x))
+            return inputs
+
+    made = []
+    keras.Sequential([Late()]).predict(np.zeros((2, 3)), verbose=0)
+    assert len(made) > 0
+
+
 def test_shapes_and_counts():
     layer = SparsePReLU()
     assert layer.compute_output_shape((None, 7, 3)) == (None, 7, 3)
@@ -370,6 +416,34 @@ class TestBadArguments:
     def test_activations_without_units(self, activation):
         with pytest.raises(ValueError, match=r"`activation` must be a nonlinear .* pointwise.*Rec"):
             SparsePReLU(activation=activation)
+
+    @pytest.mark.parametrize(
+        ("activation", "reason"),
+        [
+            (keras.layers.Activation("softmax"), "is linear or mixes elements"),
+            (keras.layers.Identity(), "is linear or mixes elements"),
+            (keras.layers.Softmax(axis=1), "is not applied to each element by itself"),
+            (keras.layers.Flatten(), "is not applied to each element by itself"),
+            (lambda x: ops.log_softmax(2 * x), "is not applied to each element by itself"),
+            (lambda x: ops.cumsum(x, axis=0), "is not applied to each element by itself"),
+            (lambda x: ops.roll(x, 1), "is not applied to each element by itself"),
+            (lambda x: x * ops.convert_to_tensor([1.0, 2.0]), "is not applied to each element"),
+            (lambda x: ops.maximum(x, np.ones(16, "float32")), "cannot be applied to any tensor"),
+            (lambda x: ops.relu(x) + keras.random.uniform(()), "is not applied|draws random"),
+            (keras.layers.Conv2D(2, 1), "cannot be applied to any tensor"),
+            (keras.layers.Dense(2), "has weights or other state"),
+            (keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)]), "has weights or other"),
+            (keras.layers.BatchNormalization(), "has weights or other state"),
+            (keras.layers.PReLU(), "has weights or other state"),
+            (keras.layers.Dropout(0.5), "has weights or other state"),
+            (OtherInTraining(), "behaves differently in training"),
+        ],
+    )
+    def test_what_is_no_function_of_one_number(self, activation, reason):
+        with pytest.raises(ValueError, match=rf"`activation` must be .*Received.*({reason})"):
+            SparsePReLU(activation=activation)
+        if isinstance(activation, keras.layers.Dense):
+            assert not activation.built, "The layer can still be used where it belongs."
 
     def test_unknown_activation(self):
         with pytest.raises(ValueError, match="activation function identifier: rely"):
