@@ -35,6 +35,26 @@ def given_masks(layer, args, kwargs):
     }
 
 
+def masked_tensors(layer, args, kwargs):
+    """What the masks that a layer is given are masks of, and so have the sizes of.
+
+    A mask may be attached to its tensor, or given as the argument that Keras has for it: `mask` for
+    the first argument, `x_mask` for argument `x`.
+
+    Returns:
+        Dict from the `id`s of masks to tensors.
+    """
+    given = inspect.signature(layer.call).bind(*args, **kwargs).arguments
+    first = next(iter(given.values()), None)
+    masked = {id(private.mask_of(tensor)): tensor for tensor in keras.tree.flatten(given)}
+    for name, masks in given.items():
+        of = first if name == "mask" else given.get(name.removesuffix("_mask"))
+        tensors, masks = keras.tree.flatten(of), keras.tree.flatten(masks)
+        if len(tensors) == len(masks):
+            masked.update((id(mask), tensor) for mask, tensor in zip(masks, tensors))
+    return masked
+
+
 def masks_matter(model, args, kwargs):
     """Whether layers that may be opened inside a model are given masks.
 

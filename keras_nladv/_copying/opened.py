@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_nladv._copying.masks import masked_tensors
 from keras_nladv._keras import private
 from keras_nladv._keras.unknown_sizes import UnknownSizes
 from keras_nladv.graph.rules import find_rule
@@ -146,23 +147,17 @@ def _run(layer, args, kwargs, training, values=()):
     if "training" in inspect.signature(layer.call).parameters:
         kwargs = {**kwargs, "training": training}
     starts: list[tuple[Any, Any]] = []
-    # The same tensors, with those whose sizes they have: what they are masks of, or themselves.
-    owners: list[tuple[Any, Any]] = []
-    masks_of: dict[int, Any] = {}
+    masked = masked_tensors(layer, args, kwargs)
 
-    def fresh(leaf, owner=None):
+    def fresh(leaf):
         if not isinstance(leaf, keras.KerasTensor):
             return leaf
         tensor = keras.KerasTensor(leaf.shape, leaf.dtype)
         starts.append((tensor, leaf))
-        mask = private.mask_of(leaf)
-        owners.append((tensor, masks_of.get(id(leaf), tensor) if owner is None else owner))
-        if mask is None:
-            return tensor
-        masks_of[id(mask)] = tensor
-        return private.with_mask(tensor, fresh(mask, tensor))
+        return private.with_mask(tensor, fresh(private.mask_of(leaf)))
 
     args, kwargs = keras.tree.map_structure(fresh, (args, kwargs))
+    owners = [(tensor, masked.get(id(leaf), leaf)) for tensor, leaf in starts]
     with ExitStack() as stack:
         effects = stack.enter_context(private.symbolic_run(layer, training, values))
         stack.enter_context(UnknownSizes(owners).in_force())
@@ -176,9 +171,8 @@ def _run(layer, args, kwargs, training, values=()):
         if not all(isinstance(output, keras.KerasTensor) for output in flat):
             raise CannotOpenError("an output of it is no tensor that depends on its inputs")
         masks = [private.mask_of(tensor) for tensor in flat]
-        known = [mask for mask in masks if mask is not None]
         begin = [tensor for tensor, _ in starts]
-        nodes, mask_nodes = (private.nodes_between(begin, ends) for ends in (flat + known, known))
+        nodes, mask_nodes = (private.nodes_between(begin, ends) for ends in (flat + masks, masks))
     for index, node in enumerate(nodes):
         if not isinstance(node.operation, keras.Layer):
             # The same name in every run: that which Keras gave it counts all that there were.

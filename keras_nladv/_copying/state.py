@@ -50,7 +50,9 @@ def _adapt(old, new):
     """Quantizes a layer and gives it adapters, as the other was after it had been built."""
     mode = old.quantization_mode
     if mode != new.quantization_mode:
-        new.quantize(mode, type_check=False, config=old.quantization_config)
+        # Older versions of Keras have none, and take none.
+        config = getattr(old, "quantization_config", None)
+        new.quantize(mode, type_check=False, **({} if config is None else {"config": config}))
     if getattr(old, "lora_enabled", False):
         if not new.lora_enabled:
             new.enable_lora(old.lora_rank)

@@ -62,8 +62,8 @@ class ChannelGraph:
         if fed.any():
             # Column by column: the feeding channels of one node stand side by side.
             sources = operands[:, fed].T[feeding[:, fed].T]
-            starts = np.concatenate([[0], np.cumsum(feeding[:, fed].sum(axis=0))])
-            self._blocks.append((numbers[fed], sources, starts))
+            counts = feeding[:, fed].sum(axis=0)
+            self._blocks.append((numbers[fed], sources, np.cumsum(counts) - counts))
         if self._masks and present.any():
             choosing = ~present | np.isin(operands, list(self._masks))
             self._masks.update(numbers[present.any(axis=0) & choosing.all(axis=0)].tolist())
@@ -137,15 +137,15 @@ class ChannelGraph:
         # What a walk may draw counts once, a channel with its paths as often as there are.
         counts = self.reached() if normalized else self.path_counts()
         mass = np.zeros(self.size)
-        starts = outputs[counts[outputs] > 0]
-        most = max(counts[starts], default=1)
-        np.add.at(mass, starts, [count / most for count in counts[starts]])
+        ends = outputs[counts[outputs] > 0]
+        most = max(counts[ends], default=1)
+        np.add.at(mass, ends, [count / most for count in counts[ends]])
         total = mass.sum()
-        for numbers, sources, offsets in reversed(self._blocks):
-            lengths = np.diff(offsets)
+        for numbers, sources, starts in reversed(self._blocks):
+            lengths = np.diff(starts, append=len(sources))
             fed = counts[sources]
             # Divisions of Python integers: right however large the counts are.
-            shares = fed / np.repeat(np.maximum(np.add.reduceat(fed, offsets[:-1]), 1), lengths)
+            shares = fed / np.repeat(np.maximum(np.add.reduceat(fed, starts), 1), lengths)
             np.add.at(mass, sources, np.repeat(mass[numbers], lengths) * shares.astype(float))
         weights = [np.zeros(size) for size in sizes]
         for channels, activation, units, shares in self._visits:
@@ -165,16 +165,16 @@ class ChannelGraph:
         behind = np.zeros(self.size, bool)
         for visited, *_ in self._visits:
             behind[visited] = True
-        for numbers, sources, offsets in self._blocks:
-            behind[numbers] |= np.logical_or.reduceat(behind[sources], offsets[:-1])
+        for numbers, sources, starts in self._blocks:
+            behind[numbers] |= np.logical_or.reduceat(behind[sources], starts)
         return bool(behind[channels].any())
 
     def _from_sources(self, combine, dtype):
         """1 for each source, and for each other channel what those that feed it combine to."""
         values = np.zeros(self.size, dtype)
         values[np.concatenate(self._sources)] = 1
-        for numbers, sources, offsets in self._blocks:
-            values[numbers] = combine.reduceat(values[sources], offsets[:-1])
+        for numbers, sources, starts in self._blocks:
+            values[numbers] = combine.reduceat(values[sources], starts)
         return values
 
     def _allocate(self, count):

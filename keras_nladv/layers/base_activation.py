@@ -58,7 +58,8 @@ def _tried(activation):
 
 def _not_built(layer):
     """A layer that may be called: one like it if it would build itself for what it is called on."""
-    if layer.built:
+    # Read from a configuration, a lambda would not know the names around it.
+    if layer.built or isinstance(layer, keras.layers.Lambda):
         return layer
     try:
         return type(layer).from_config(layer.get_config())

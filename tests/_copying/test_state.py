@@ -122,6 +122,24 @@ def test_quantized_layers_are_not_merged():
     np.testing.assert_array_equal(*(ops.convert_to_numpy(each(x)) for each in (model, collapsed)))
 
 
+class Own(layers.Dense):
+    """Layers of one's own are quantized if `type_check` is off."""
+
+
+@pytest.mark.once
+def test_what_was_quantized_inside_of_a_layer():
+    """The configuration of the layer around it does not say so."""
+    original, copy = Twice(), Twice()
+    for block in (original, copy):
+        block.dense = Own(8, name="inner")
+        block.build((None, 8))
+    original.dense.quantize("int8", type_check=False)
+    transfer_state(original, copy)
+    assert copy.dense.quantization_mode == "int8"
+    x = np.random.default_rng(0).normal(size=(4, 8))
+    np.testing.assert_array_equal(*(ops.convert_to_numpy(each(x)) for each in (original, copy)))
+
+
 @pytest.mark.once
 def test_what_weights_were_given_after_their_layer_was_made():
     """Keras has no other way to regularize a model that is built, or to freeze one weight."""

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from keras_nladv import path_length
+from keras_nladv import path_length, sparsify
 from keras_nladv.graph import activations
 from tests.graph.test_rules import both
 
@@ -80,6 +80,53 @@ def test_causal_masks(block, length):
     ids = keras.Input((length,), dtype="int32")
     model = keras.Model(ids, block()(layers.Embedding(9, 4)(ids)))
     assert path_length(model) == pytest.approx(1 / 2)
+
+
+class MaskedBlock(CausalBlock):
+    """Makes the mask of its attention of the one that Keras gives it, as decoders do."""
+
+    def __init__(self, combine, **kwargs):
+        super().__init__(**kwargs)
+        self.combine = combine
+        self.supports_masking = True
+
+    def build(self, shape):
+        self.attention.build(shape, shape)
+        self.units.build(shape)
+
+    def call(self, inputs, mask=None):
+        batch, length = ops.shape(inputs)[:2]
+        mask = self.combine(mask, batch, length)
+        x = inputs + self.attention(inputs, inputs, attention_mask=mask)
+        return x + self.units(x)
+
+
+def causal_and(mask, length):
+    positions = ops.arange(length)
+    return ops.logical_and((positions[:, None] >= positions)[None], mask)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("length", [5, None])
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize(
+    "combine",
+    [
+        lambda mask, batch, length: ops.reshape(mask, (batch, 1, length)),
+        lambda mask, batch, length: ops.broadcast_to(mask[:, None], (batch, length, length)),
+        lambda mask, batch, length: causal_and(ops.reshape(mask, (-1, 1, length)), length),
+        lambda mask, batch, length: ops.ones((batch, length, 1), "bool") & mask[:, None],
+    ],
+)
+def test_masks_are_as_long_as_what_they_are_masks_of(combine, given, length):
+    """Whether Keras attaches them, or they are an input of their own."""
+    ids = keras.Input((length,), dtype="int32")
+    x = layers.Embedding(9, 4, mask_zero=not given)(ids)
+    mask = keras.Input((length,), dtype="bool") if given else None
+    x = MaskedBlock(combine)(x, mask=mask) if given else MaskedBlock(combine)(x)
+    model = keras.Model([ids, mask] if given else ids, x)
+    assert path_length(model) == pytest.approx(1 / 2)
+    assert path_length(sparsify(model)) == pytest.approx(1 / 2)
 
 
 class Choosy(layers.Layer):

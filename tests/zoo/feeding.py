@@ -55,8 +55,8 @@ def tried_and_claimed(model, run):
 def _reached(graph, channels):
     reached = np.zeros(graph.size, bool)
     reached[channels] = True
-    for numbers, sources, offsets in graph._blocks:
-        reached[numbers] |= np.logical_or.reduceat(reached[sources], offsets[:-1])
+    for numbers, sources, starts in graph._blocks:
+        reached[numbers] |= np.logical_or.reduceat(reached[sources], starts)
     return reached
 
 
