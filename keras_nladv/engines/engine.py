@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
-from keras_nladv._common.arguments import integer
+from keras_nladv._common.arguments import flag, integer
 from keras_nladv._common.random_inputs import random_inputs
 from keras_nladv._keras import private
 from keras_nladv.graph.require_graph import require_graph
@@ -82,6 +82,7 @@ class Engine:
             if value is not None:
                 integer(argument, value, least=1)
         self.threads = integer("threads", threads, least=1)
+        verify = flag("verify", verify)
         self.batch_size, self.size = batch_size, size
         structure, outputs = private.structures(model)
         self._outputs = keras.tree.map_structure(lambda tensor: None, outputs)

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import keras
 
-from keras_nladv._common.arguments import integer
+from keras_nladv._common.arguments import flag, integer
 from keras_nladv.engines.engine import Engine
 
 
@@ -21,6 +21,7 @@ class Keras(Engine):
 
     def __init__(self, model, *, batch_size=None, size=None, threads=1, verify=False):
         integer("threads", threads, least=1)
+        flag("verify", verify)
         self._model = model
 
     @classmethod

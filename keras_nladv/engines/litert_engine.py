@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import keras
 
+from keras_nladv._common.arguments import flag
 from keras_nladv.engines.engine import Engine
 from keras_nladv.engines.quiet import quiet
 from keras_nladv.engines.tensorflow_graph import tensorflow_graph
@@ -32,8 +33,8 @@ class LiteRT(Engine):
     suffix = ".tflite"
 
     def __init__(self, model, *, dynamic_range=False, **kwargs):
-        self.dynamic_range = dynamic_range
-        if dynamic_range:
+        self.dynamic_range = flag("dynamic_range", dynamic_range)
+        if self.dynamic_range:
             self.tolerance = IN_INT8
         super().__init__(model, **kwargs)
 

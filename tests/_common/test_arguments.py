@@ -1,14 +1,19 @@
 """What every function says of a model that it cannot take."""
 
+import importlib
+import inspect
 import json
+import pkgutil
 import sys
 import types
+from typing import ClassVar
 
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
+import keras_nladv
 from keras_nladv import (
     LinearizationSchedule,
     NonlinearitySparsity,
@@ -17,6 +22,7 @@ from keras_nladv import (
     collapse,
     collapse_plan,
     core_image,
+    engines,
     nonlinearity_report,
     path_length,
     prune,
@@ -122,30 +128,87 @@ def test_numpy_scalars_are_numbers(take, value):
         assert json.dumps(take(scalar), default=str) == expected
 
 
-FLAGS = [
-    *(lambda x, name=name: path_length(model(), **{name: x}) for name in ("normalized", "weights")),
-    lambda x: len(sparsify(model(), share_around_depthwise=x).layers),
-    lambda x: isinstance(sparsify(model(), return_report=x), tuple),
-    lambda x: collapse(model(), cost="macs", for_int8=x).count_params(),
-    lambda x: str(collapse_plan(model(), cost="macs", verbose=x)),
-    lambda x: public(PathLengthCallback(unnormalized=x, weights=x)),
-    lambda x: public(LinearizationSchedule(0.5, target_nonlinear_units=0.5, exact_target=x)),
-    lambda x: tangent.empirical_ntk(model(), X, trace=x).tolist(),
-    lambda x: tangent.NTKCallback(X, trace=x)._how,
-    lambda x: public(tangent.IterativeLinearization(model(), 1, x, x))["jacobian_only"],
-]
+class Idle(engines.Engine):
+    """An engine in which nothing runs."""
+
+    packages: ClassVar = dict.fromkeys(("tensorflow", "jax", "torch"), ())
+
+    def convert(self, model):
+        pass
+
+    def _verify(self, *_):
+        self.verified = True
 
 
-@pytest.mark.parametrize("take", FLAGS)
-def test_flags_are_true_or_false(take):
+class IdleLiteRT(Idle, engines.LiteRT):
+    packages: ClassVar = Idle.packages
+
+
+# By the names of a function or class and of its argument.
+FLAGS = {
+    ("path_length", "normalized"): lambda x: path_length(model(), normalized=x),
+    ("path_length", "weights"): lambda x: path_length(model(), weights=x),
+    ("sparsify", "share_around_depthwise"): lambda x: len(
+        sparsify(model(), share_around_depthwise=x).layers
+    ),
+    ("sparsify", "return_report"): lambda x: isinstance(sparsify(model(), return_report=x), tuple),
+    ("collapse", "for_int8"): lambda x: collapse(model(), cost="macs", for_int8=x).count_params(),
+    ("collapse_plan", "for_int8"): lambda x: str(collapse_plan(model(), cost="macs", for_int8=x)),
+    ("collapse_plan", "verbose"): lambda x: str(collapse_plan(model(), cost="macs", verbose=x)),
+    ("PathLengthCallback", "unnormalized"): lambda x: public(PathLengthCallback(unnormalized=x)),
+    ("PathLengthCallback", "weights"): lambda x: public(PathLengthCallback(weights=x)),
+    ("LinearizationSchedule", "exact_target"): lambda x: public(
+        LinearizationSchedule(0.5, target_nonlinear_units=0.5, exact_target=x)
+    ),
+    ("empirical_ntk", "trace"): lambda x: tangent.empirical_ntk(model(), X, trace=x).tolist(),
+    ("NTKCallback", "trace"): lambda x: tangent.NTKCallback(X, trace=x)._how,
+    ("IterativeLinearization", "jacobian_only"): lambda x: (
+        tangent.IterativeLinearization(model(), 1, jacobian_only=x).jacobian_only
+    ),
+    ("IterativeLinearization", "reset_optimizer"): lambda x: (
+        tangent.IterativeLinearization(model(), 1, reset_optimizer=x).reset_optimizer
+    ),
+    ("Engine", "verify"): lambda x: hasattr(Idle(model(), verify=x), "verified"),
+    ("Keras", "verify"): lambda x: type(engines.Keras(model(), verify=x)),
+    ("LiteRT", "dynamic_range"): lambda x: IdleLiteRT(model(), dynamic_range=x).dynamic_range,
+}
+
+
+@pytest.mark.parametrize("argument", FLAGS)
+def test_flags_are_true_or_false(argument):
+    take = FLAGS[argument]
     assert all(
         json.dumps(take(value), default=str) == json.dumps(take(flag), default=str)
         for flag in (True, False)
         for value in (np.bool_(flag), np.array(flag), int(flag))
     )
     for value in ("no", None, 2, np.array([True, False]), []):
-        with pytest.raises(ValueError, match=r"` must be True or False\. Received: "):
+        match = rf"`{argument[1]}` must be True or False\. Received: "
+        with pytest.raises(ValueError, match=match):
             take(value)
+
+
+def test_no_flag_is_left_out():
+    """Those that public functions and classes have by themselves; subclasses inherit theirs."""
+    rooms = [info.name for info in pkgutil.iter_modules(keras_nladv.__path__) if info.ispkg]
+    found = set()
+    for room in rooms:
+        if room.startswith("_"):
+            continue
+        module = importlib.import_module(f"keras_nladv.{room}")
+        for name, each in vars(module).items():
+            if name.startswith("_") or not getattr(each, "__module__", "").startswith(
+                "keras_nladv"
+            ):
+                continue
+            made = vars(each).get("__init__") if isinstance(each, type) else each
+            if callable(made):
+                found |= {
+                    (name, argument)
+                    for argument, parameter in inspect.signature(made).parameters.items()
+                    if isinstance(parameter.default, bool) or parameter.annotation is bool
+                }
+    assert found == set(FLAGS)
 
 
 @pytest.mark.parametrize(
