@@ -35,6 +35,23 @@ def given_masks(layer, args, kwargs):
     }
 
 
+def without_masks(nodes):
+    """The `id`s of the tensors whose masks are gone as soon as some calls were made.
+
+    Args:
+        nodes: List of the Keras nodes of the calls.
+    """
+    gone = set()
+    for node in nodes:
+        model, tensors = node.operation, node.arguments.keras_tensors
+        if private.takes_masks_off(model):
+            gone.update(map(id, tensors))
+        elif private.is_functional(model):
+            inside = without_masks(private.nodes_between(model.inputs, model.outputs))
+            gone.update(id(x) for x, start in zip(tensors, model.inputs) if id(start) in inside)
+    return gone
+
+
 def masked_tensors(layer, args, kwargs):
     """What the masks that a layer is given are masks of, and so have the sizes of.
 

@@ -3,7 +3,7 @@ import warnings
 import keras
 
 from keras_nladv._copying.copies import Copies
-from keras_nladv._copying.masks import given_masks
+from keras_nladv._copying.masks import given_masks, without_masks
 from keras_nladv._copying.model_class import of_class
 from keras_nladv._copying.names import Names
 from keras_nladv._copying.rebuilt import rebuilt
@@ -112,6 +112,8 @@ class ModelCopy:
             if isinstance(node.operation, keras.Layer):
                 kwargs = {**given_masks(node.operation, args, kwargs), **kwargs}
             outputs = keras.tree.flatten(self.called(node, args, kwargs, prefix))
+            for key in without_masks([node]):
+                private.with_mask(values[key], None)
             values.update((id(tensor), x) for tensor, x in zip(node.outputs, outputs, strict=True))
 
     def called(self, node, args, kwargs, prefix):

@@ -2,6 +2,7 @@ from typing import Any
 
 import keras
 
+from keras_nladv._copying.masks import without_masks
 from keras_nladv._copying.model_copy import ModelCopy
 from keras_nladv._copying.opened import CannotOpenError, opened
 from keras_nladv._copying.pointwise import fuses_activation, pointwise_function
@@ -55,6 +56,7 @@ class Opener(ModelCopy):
     def composite(self, node, args, kwargs, prefix):
         """Opens a layer into the calls that it makes, if there are activations among them."""
         layer = node.operation
+        masks = {id(x): private.mask_of(x) for x in keras.tree.flatten((args, kwargs))}
         if isinstance(layer, RECURRENT):
             return self.repeated(node, args, kwargs, prefix)
         try:
@@ -75,7 +77,12 @@ class Opener(ModelCopy):
             results = keras.tree.map_structure(lambda tensor: values[id(tensor)], run.outputs)
         else:
             self.follow(run.mask_nodes, values, f"{layer.name}_")
-        self._pass_masks(layer, run, values, keras.tree.flatten(results))
+        gone = without_masks(run.nodes)
+        for start, tensor in run.starts:
+            if id(start) in gone:
+                private.with_mask(tensor, None)
+        first = run.starts[0][1]
+        self._pass_masks(layer, run, values, keras.tree.flatten(results), first, masks[id(first)])
         return self.behind(layer, results, prefix) if wanted else results
 
     def closed(self, node, args, kwargs, prefix, error):
@@ -97,15 +104,14 @@ class Opener(ModelCopy):
 
         return keras.tree.map_structure(masked, results)
 
-    def _pass_masks(self, layer, run, values, results):
+    def _pass_masks(self, layer, run, values, results, first, mask):
         """Lets the results have the masks that the layer gives its outputs as the model runs.
 
         Some layers attach masks in their `call`; operations drop them.
         """
-        first = run.starts[0][1]
         masks = [None] * len(results)
         if layer.supports_masking:
-            masks = keras.tree.flatten(layer.compute_mask(first, private.mask_of(first))) or masks
+            masks = keras.tree.flatten(layer.compute_mask(first, mask)) or masks
         for tensor, mask, attached in zip(results, masks, run.masks):
             private.with_mask(tensor, mask if attached is None else values[id(attached)])
 

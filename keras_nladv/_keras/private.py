@@ -138,6 +138,13 @@ def with_mask(tensor, mask):
     return tensor
 
 
+def takes_masks_off(operation):
+    """Whether a call of a layer takes the masks off the tensors that it is given, for all that use
+    these afterwards. It does as a model runs, and does not where it is called on symbolic ones."""
+    kind = keras.layers.MultiHeadAttention
+    return isinstance(operation, kind) and type(operation).call is kind.call
+
+
 def without_autocast():
     """A scope in which variables have the values that they hold, whatever the dtype policy."""
     return read(keras, "autocast")(None)

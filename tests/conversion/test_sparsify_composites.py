@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from keras_nladv import SparsePReLU, collapse, nonlinearity_report, path_length, sparsify
+from keras_nladv import SparsePReLU, collapse, nonlinearity_report, path_length, prune, sparsify
 from keras_nladv.merging.flattener import Flattener
+from tests.cases import once
 from tests.copies import activations, arrays, assert_close, randomize, sparsified
 from tests.graph.test_opening import CausalBlock
 
@@ -766,3 +767,56 @@ def test_blocks_that_make_tensors_of_weights_are_not_opened(function):
     inputs = keras.Input((4,))
     with pytest.raises(ValueError, match="tensors that are not made of its inputs"):
         sparsify(keras.Model(inputs, Tied()(inputs)))
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Attending(layers.Layer):
+    """A block with attention; one with a weight of its own is kept whole."""
+
+    def __init__(self, weighted=False, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.weighted = weighted
+        self.attention = layers.MultiHeadAttention(2, 4)
+        self.dense = layers.Dense(8, activation="relu")
+
+    def build(self, shape):
+        self.attention.build(shape, shape)
+        self.dense.build(shape)
+        self.scale = self.add_weight(shape=(), initializer="ones") if self.weighted else 1.0
+
+    def call(self, x):
+        return self.dense(self.attention(x, x)) * self.scale
+
+    def get_config(self):
+        return {**super().get_config(), "weighted": self.weighted}
+
+
+def attending_model():
+    x = keras.Input((5, 8))
+    return keras.Model(x, layers.Dense(8, activation="relu")(layers.MultiHeadAttention(2, 4)(x, x)))
+
+
+@pytest.mark.filterwarnings("ignore:Layer '.*' .* was passed an input with a mask")
+@pytest.mark.parametrize(
+    "attend",
+    [
+        lambda: lambda x: layers.MultiHeadAttention(2, 4)(x, x),
+        *map(once, (Attending, lambda: Attending(weighted=True), attending_model)),
+    ],
+    ids=["layer", "opened", "whole", "model"],
+)
+def test_attention_takes_masks_off(attend):
+    """Whatever uses the same tensors after it is given no mask: so it is in Keras, as models run,
+    and so it has to be in a copy, where masks are given to layers as arguments."""
+    ids = keras.Input((5,), dtype="int32")
+    x = layers.Dense(8, activation="relu")(layers.Embedding(9, 8, mask_zero=True)(ids))
+    y = layers.Add()([attend()(x), x])
+    y = layers.LayerNormalization()(y)
+    y = layers.Add()([layers.MultiHeadAttention(2, 4)(y, y), y])
+    model = keras.Model(ids, layers.Attention()([y, x]))
+    data = np.array([[3, 1, 0, 0, 0], [1, 2, 5, 8, 0], [4, 4, 4, 4, 4]])
+    right = arrays(model, data)
+    for copied in (sparsify, lambda model: prune(model, 1.0)):
+        assert_close(arrays(copied(model), data), right)
+    assert_close(arrays(collapse(model, cost="macs", example_inputs=data), data), right, 1e-5)
