@@ -1,3 +1,5 @@
+import inspect
+
 import keras
 
 from keras_nladv._copying.opener import Opener
@@ -31,6 +33,8 @@ class Flattener(Opener):
                 activation, name=self.names.unique(name + "_activation")
             )
             return layer(outputs)
+        if private.takes_masks_off(operation):
+            kwargs = _masking_queries(operation, args, kwargs)
         if isinstance(operation, keras.Layer) and find_rule(operation) is None:
             return self.composite(node, args, kwargs, prefix)
         return self.repeated(node, args, kwargs, prefix)
@@ -38,3 +42,22 @@ class Flattener(Opener):
     def behind(self, layer, results, prefix):
         """Nothing: what is made of the copy is not trained, and knows masks without."""
         return results
+
+
+def _masking_queries(layer, args, kwargs):
+    """The keyword arguments of a call of attention, the mask of the queries in `attention_mask`.
+
+    Keras reads it off the tensor as the model runs, and not what is given as `query_mask`. Behind
+    what was opened there is none on it.
+    """
+    given = inspect.signature(layer.call).bind(*args, **kwargs).arguments
+    mask, others = given.get("query_mask"), given.get("attention_mask")
+    if mask is None or len(given["query"].shape) != 3:
+        return kwargs
+    if others is None:
+        of_values = given.get("value_mask")
+        if of_values is None:
+            of_values = keras.ops.ones_like(given["value"][..., 0], dtype="bool")
+        others = keras.ops.expand_dims(of_values, 1)
+    both = keras.ops.logical_and(keras.ops.expand_dims(mask, -1), others)
+    return {**kwargs, "attention_mask": both}

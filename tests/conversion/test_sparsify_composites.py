@@ -820,3 +820,30 @@ def test_attention_takes_masks_off(attend):
     for copied in (sparsify, lambda model: prune(model, 1.0)):
         assert_close(arrays(copied(model), data), right)
     assert_close(arrays(collapse(model, cost="macs", example_inputs=data), data), right, 1e-5)
+
+
+@pytest.mark.parametrize(
+    "attention",
+    [
+        lambda x, layer, other, causal: layer(x, x),
+        *map(
+            once,
+            (
+                lambda x, layer, other, causal: layer(query=x, value=x, use_causal_mask=True),
+                lambda x, layer, other, causal: layer(x, other),
+                lambda x, layer, other, causal: layer(x, x, attention_mask=causal),
+            ),
+        ),
+    ],
+)
+def test_masks_of_queries_behind_what_is_opened(attention):
+    """Keras looks for those on the tensor as the model runs, whatever attention is given."""
+    ids, other = keras.Input((5,), dtype="int32"), keras.Input((5, 8))
+    x = Attending()(layers.Embedding(9, 8, mask_zero=True)(ids))
+    causal = ops.cumsum(ops.ones_like(other[:, :, :1] @ other[:, :1, :5]), axis=2) < 4
+    model = keras.Model([ids, other], attention(x, layers.MultiHeadAttention(2, 4), other, causal))
+    rng = np.random.default_rng(0)
+    data = [np.array([[3, 1, 0, 0, 0], [0, 2, 5, 8, 0]]), rng.normal(size=(2, 5, 8))]
+    right = arrays(model, data)
+    assert_close(arrays(sparsify(model), data), right)
+    assert_close(arrays(collapse(model, cost="macs", example_inputs=data), data), right, 1e-5)
