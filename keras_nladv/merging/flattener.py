@@ -51,7 +51,7 @@ def _masking_queries(layer, args, kwargs):
     what was opened there is none on it.
     """
     given = inspect.signature(layer.call).bind(*args, **kwargs).arguments
-    mask, others = given.get("query_mask"), given.get("attention_mask")
+    mask, others = private.mask_of(given["query"]), given.get("attention_mask")
     if mask is None or len(given["query"].shape) != 3:
         return kwargs
     if others is None:
