@@ -41,7 +41,7 @@ def without_masks(nodes):
     Args:
         nodes: List of the Keras nodes of the calls.
     """
-    gone = set()
+    gone: set[int] = set()
     for node in nodes:
         model, tensors = node.operation, node.arguments.keras_tensors
         if private.takes_masks_off(model):
