@@ -841,7 +841,8 @@ def test_masks_of_queries_behind_what_is_opened(attention):
     ids, other = keras.Input((5,), dtype="int32"), keras.Input((5, 8))
     x = Attending()(layers.Embedding(9, 8, mask_zero=True)(ids))
     causal = ops.cumsum(ops.ones_like(other[:, :, :1] @ other[:, :1, :5]), axis=2) < 4
-    model = keras.Model([ids, other], attention(x, layers.MultiHeadAttention(2, 4), other, causal))
+    x = attention(x, layers.MultiHeadAttention(2, 4), other, causal)
+    model = keras.Model([ids, other], layers.Add()([x, other]))
     rng = np.random.default_rng(0)
     data = [np.array([[3, 1, 0, 0, 0], [0, 2, 5, 8, 0]]), rng.normal(size=(2, 5, 8))]
     right = arrays(model, data)
