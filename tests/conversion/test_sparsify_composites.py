@@ -822,18 +822,14 @@ def test_attention_takes_masks_off(attend):
     assert_close(arrays(collapse(model, cost="macs", example_inputs=data), data), right, 1e-5)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "attention",
     [
         lambda x, layer, other, causal: layer(x, x),
-        *map(
-            once,
-            (
-                lambda x, layer, other, causal: layer(query=x, value=x, use_causal_mask=True),
-                lambda x, layer, other, causal: layer(x, other),
-                lambda x, layer, other, causal: layer(x, x, attention_mask=causal),
-            ),
-        ),
+        lambda x, layer, other, causal: layer(query=x, value=x, use_causal_mask=True),
+        lambda x, layer, other, causal: layer(x, other),
+        lambda x, layer, other, causal: layer(x, x, attention_mask=causal),
     ],
 )
 def test_masks_of_queries_behind_what_is_opened(attention):
