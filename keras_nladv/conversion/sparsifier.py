@@ -297,7 +297,7 @@ class Sparsifier(Opener):
         activation = getattr(layer, "activation", None)
         site = self._site(node, activation, -1)
         why = f"the layer cannot be opened: {error}"
-        if site.function is None or unfit(site.function):
+        if site.function is None or getattr(activation, "weights", []) or unfit(site.function):
             nodes = error.run.nodes if error.run is not None else []
             unknown = site.function is None and _not_pointwise(site)[1]
             if unknown or activates_inside(layer) or any(map(activates, nodes)):

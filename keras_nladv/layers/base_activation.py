@@ -14,8 +14,8 @@ ORDER = [1, 2, 6, 5, 7, 4, 0, 3]
 def unfit(activation):
     """Says why a function or layer cannot be the base activation of units.
 
-    Each unit is to be linear or not by itself, and what is linear is merged for a few channels at a
-    time: the base activation has to be one function of one number.
+    Each unit is to be linear or not by itself: the base activation has to be a function of one
+    number, the same for all, or one for each channel in a layer that has weights for that.
 
     Args:
         activation: What `keras.activations.get` returned.
@@ -38,28 +38,43 @@ def unfit(activation):
 def _tried(activation):
     is_layer = isinstance(activation, keras.Layer)
     trainings = (False, True) if is_layer else (None, None)
+    tried = _like(activation) if is_layer else activation
+    if is_layer and tried.non_trainable_variables:
+        return "has state"
     try:
-        tried = _not_built(activation) if is_layer else activation
-        if is_layer and tried.variables:
-            return "has weights or other state"
         first, second = (_applied(tried, PROBE, training) for training in trainings)
-        moved = _applied(tried, PROBE[ORDER], trainings[0])
+        if is_layer and tried.non_trainable_variables:
+            return "has state"
+        if first.shape != SHAPE or not all(map(_agree, *_moved(tried, first, trainings[0]))):
+            return "is not applied to each element by itself"
     except Exception as error:
+        if is_layer and tried.built and tried.variables:
+            return None  # It has weights for as many channels as it has been called on.
         reason = str(error).partition("\n")[0]
         return f"cannot be applied to any tensor ({type(error).__name__}: {reason})"
-    if is_layer and tried.variables:  # Made as it was called.
-        return "has weights or other state"
-    if first.shape != SHAPE or not _agree(first.ravel()[ORDER], moved.ravel()):
-        return "is not applied to each element by itself"
     if not _agree(first, second):
         return "behaves differently in training" if is_layer else "draws random numbers"
     return None
 
 
-def _not_built(layer):
-    """A layer that may be called: one like it if it would build itself for what it is called on."""
+def _moved(activation, outputs, training):
+    """What comes out, and what should, when elements change places, or when one changes."""
+    if not getattr(activation, "variables", None):
+        moved = _applied(activation, PROBE[ORDER], training)
+        return [moved.ravel()], [outputs.ravel()[ORDER]]
+    trials = [np.where(np.arange(PROBE.size) == i, 3.0, PROBE).astype("float32") for i in (0, 7)]
+    received = [_applied(activation, trial, training).ravel() for trial in trials]
+    others = [trial == PROBE for trial in trials]
+    return (
+        [each[other] for each, other in zip(received, others, strict=True)],
+        [outputs.ravel()[other] for other in others],
+    )
+
+
+def _like(layer):
+    """One like it, not built: a layer may build itself for what it is called on."""
     # Read from a configuration, a lambda would not know the names around it.
-    if layer.built or isinstance(layer, keras.layers.Lambda):
+    if isinstance(layer, keras.layers.Lambda):
         return layer
     try:
         return type(layer).from_config(layer.get_config())

@@ -62,7 +62,7 @@ class SparsePReLU(keras.layers.Layer):
         alpha_regularizer: Regularizer of the slopes, usually `keras_nladv.NonlinearitySparsity`.
         alpha_constraint: Constraint of the slopes, applied before units are frozen.
         activation: The base activation $\phi$: a pointwise function, its name, or a layer that is
-            one and has no weights.
+            one, which may have weights.
         **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Input shape:
@@ -123,7 +123,7 @@ class SparsePReLU(keras.layers.Layer):
         if reason is not None:
             raise ValueError(
                 "`activation` must be a nonlinear function that is applied pointwise, or a layer "
-                "that does that and has no weights. Received: "
+                "that does that. Received: "
                 f"activation={activation!r}, which {reason}"
             )
         # Asked here because `keras.RematScope` wraps `self.activation` while the layer is called.

@@ -328,21 +328,27 @@ def sharpened(x):
 register_path_rule(sharpened, "activation")
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("fused", [False, True])
-def test_what_is_no_function_of_one_number_is_left(fused):
+def test_activations_with_weights_keep_them(fused):
+    act = Swish(name="swish")
+    model = single((lambda x: layers.Dense(5, activation=act)(x)) if fused else act)
+    sparse, _ = sparsified(model, X)
+    (layer,) = activations(sparse)
+    assert isinstance(layer.activation, Swish)
+    assert len(sparse.trainable_weights) == len(model.trainable_weights) + 2
+
+
+@pytest.mark.once
+def test_what_is_no_function_of_one_number_is_left():
     """Users say by rules how paths lead, and not that each unit may be linear by itself."""
-    swish = Swish(name="swish")
 
     def applied(x):
         x = layers.Dense(5, "relu", name="relu")(x)
-        x = layers.Dense(5, activation=swish, name="swish")(x) if fused else swish(x)
         return layers.Activation(sharpened, name="sharpened")(x)
 
     _, report = sparsified(single(applied), X)
     assert {row["name"]: row["reason"] for row in report.rows} == {
         "relu": "",
-        "swish": "it has weights or other state",
         "sharpened": "it is not applied to each element by itself",
     }
 

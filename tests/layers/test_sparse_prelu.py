@@ -322,6 +322,7 @@ class Leaky(keras.layers.Layer):
     "activation",
     [
         keras.layers.LeakyReLU(0.25),
+        keras.layers.PReLU(constant(0.25)),
         Leaky(0.25),
         keras.layers.Lambda(lambda x: ops.maximum(x, 0.25 * x)),
         keras.Sequential([keras.layers.LeakyReLU(0.5), keras.layers.LeakyReLU(0.5)]),
@@ -431,11 +432,14 @@ class TestBadArguments:
             (lambda x: ops.maximum(x, np.ones(16, "float32")), "cannot be applied to any tensor"),
             (lambda x: ops.relu(x) + keras.random.uniform(()), "is not applied|draws random"),
             (keras.layers.Conv2D(2, 1), "cannot be applied to any tensor"),
-            (keras.layers.Dense(2), "has weights or other state"),
-            (keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)]), "has weights or other"),
-            (keras.layers.BatchNormalization(), "has weights or other state"),
-            (keras.layers.PReLU(), "has weights or other state"),
-            (keras.layers.Dropout(0.5), "has weights or other state"),
+            (keras.layers.Dense(2), "is not applied to each element by itself"),
+            (
+                keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)]),
+                "is not applied to each",
+            ),
+            (keras.layers.LayerNormalization(), "is not applied to each element by itself"),
+            (keras.layers.BatchNormalization(), "has state"),
+            (keras.layers.Dropout(0.5), "has state"),
             (OtherInTraining(), "behaves differently in training"),
         ],
     )
