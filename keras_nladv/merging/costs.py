@@ -1,4 +1,3 @@
-import math
 import time
 from dataclasses import dataclass
 
@@ -42,8 +41,8 @@ class Comparison:
 
     before: float
     after: float
-    low: float = -math.inf
-    high: float = math.inf
+    low: float
+    high: float
 
 
 class Stopwatch:
@@ -61,7 +60,7 @@ class Stopwatch:
         # What candidates are compared with is the same for several.
         self._made = {}
 
-    def compared(self, before, after, shape, threshold, patient=False):
+    def compared(self, before, after, shape, threshold, patient):
         """Times two lists of steps from the same input, by turns.
 
         Args:

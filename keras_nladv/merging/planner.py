@@ -61,8 +61,8 @@ class Planner:
         batch_size,
         threads,
         size,
-        example_inputs=None,
-        for_int8=False,
+        example_inputs,
+        for_int8,
     ):
         self._model = model
         self._surgeon = surgeon
