@@ -22,8 +22,9 @@ from keras_nladv import (
 from keras_nladv.engines import Engine
 from keras_nladv.merging.arguments import checked
 from keras_nladv.merging.candidates import Candidate
+from keras_nladv.merging.costs import Comparison, Stopwatch
 from keras_nladv.merging.forms import by_liking
-from keras_nladv.merging.planner import Planner, choose
+from keras_nladv.merging.planner import REFORMED, REWRITTEN, Planner, _worth_timing, choose
 from keras_nladv.merging.surgeon import Surgeon
 
 pytestmark = pytest.mark.once
@@ -38,6 +39,7 @@ class Priced(Engine):
     noise = 0.0
     rng = np.random.default_rng(0)
     made: list = []  # noqa: RUF012
+    sizes: list = []  # noqa: RUF012
 
     @classmethod
     def version(cls):
@@ -45,6 +47,7 @@ class Priced(Engine):
 
     def convert(self, model):
         self.made.append((self.batch_size, self.threads))
+        self.sizes.append(self.size)
         self.shapes = [[n or 2 for n in x.shape] for x in model.outputs]
         kinds = [type(each).__name__ for each in model.operations]
         kinds += [
@@ -102,6 +105,51 @@ def test_what_pays_is_up_to_the_engine(priced):
     assert len(collapse(model, plan).weights) == len(collapse(model, plan, engine="priced").weights)
 
 
+def test_what_is_hardly_faster_does_not_pay(priced):
+    model = feed_forward(0.5)
+    for where, pays in ((0.53, False), (0.6, True)):
+        priced(Dense=1.0, Where=where, Rescaling=where)
+        plan = collapse_plan(model, engine="priced", verbose=False)
+        assert ("taken" in outcomes(plan).values()) == pays
+        reasons = {"", "others pay more"} if pays else {"it does not pay"}
+        assert {row["reason"] for row in plan.rows} == reasons
+
+
+def test_what_saves_most_time_is_merged(monkeypatch, priced):
+    """Which is not what takes most, nor most of the multiplications."""
+
+    def compared(self, before, after, *args, **options):
+        return {2: Comparison(2.0, 1.0, 0.4, 0.6), 3: Comparison(9.0, 8.5, 0.9, 0.95)}[len(before)]
+
+    monkeypatch.setattr(Stopwatch, "compared", compared)
+    priced(Dense=1.0)
+    model = keras.Sequential(
+        [keras.Input((16,)), *(layers.Dense(8, name=name) for name in ("a", "b", "c"))]
+    )
+    plan = collapse_plan(model, engine="priced", verbose=False)
+    # Of what is refused there is nothing to say in the second round.
+    assert [(row["round"], row["name"], row["outcome"], row["reason"]) for row in plan.rows] == [
+        (1, "a + b", "taken", ""),
+        (1, "a + b + c", "refused", "others pay more"),
+        (1, "b + c", "refused", "others pay more"),
+        (2, "b + c", "taken", ""),
+    ]
+
+
+@pytest.mark.parametrize("example", [False, True])
+def test_unknown_sizes_are_those_that_are_given(priced, example):
+    inputs = keras.Input((4, None, 3))
+    x = SparsePReLU(name="units")(layers.Conv2D(8, 1)(inputs))
+    model = keras.Model(inputs, layers.Conv2D(3, 1)(x))
+    priced(Conv2D=1.0)
+    Priced.sizes.clear()
+    options = {"example_inputs": np.ones((1, 4, 7, 3))} if example else {"size": 7}
+    plan = collapse_plan(model, engine="priced", verbose=False, **options)
+    assert Priced.sizes[-1] == 7
+    assert {None, 7} >= set(Priced.sizes)
+    assert plan.rows == []
+
+
 def test_forms_are_chosen_by_the_engine(priced):
     inputs = keras.Input((40, 40, 3))
     x = layers.Conv2D(16, 3)(inputs)
@@ -126,6 +174,53 @@ def test_an_engine_need_not_name_all_forms(priced, monkeypatch):
     assert [type(each).__name__ for each in collapsed.operations][-1] == "Where"
     (step,) = [each for each in Surgeon(model).steps if hasattr(each, "slopes")]
     assert by_liking(step, ("where",)) == ["where", "maximum", "prelu", "sum", "apart"]
+
+
+def test_layers_are_divided_where_that_pays(priced):
+    """Borders keep them from being merged."""
+    inputs = keras.Input((12, 12, 4))
+    x = layers.Conv2D(8, 3, padding="same", name="one")(inputs)
+    x = SparsePReLU(name="units", activation="gelu")(x)
+    model = keras.Model(inputs, layers.Conv2D(4, 3, padding="same", name="two")(x))
+    model.get_layer("units").alpha.assign(np.arange(8) % 2)
+    priced(Conv2D=0.1, DepthwiseConv2D=1.0, Where=1.0, PReLU=1.0)
+    plan = collapse_plan(model, engine="priced", verbose=False)
+    assert [name for name, outcome in outcomes(plan).items() if outcome == "taken"] == [
+        "one + two in two"
+    ]
+
+
+def test_forms_that_are_worth_timing():
+    """Those of single activations that the engine likes best, and constant borders."""
+    inputs = keras.Input((6, 6, 3))
+    x = layers.Conv2D(3, 1, name="before", bias_initializer="normal")(inputs)
+    x = layers.ReLU()(layers.Conv2D(3, 2, padding="same", name="padded")(x))
+    x = SparsePReLU(name="one")(layers.Conv2D(8, 1, name="wide")(x))
+    x = SparsePReLU(name="two", activation="silu")(layers.Conv2D(3, 3, name="narrow")(x))
+    shared = layers.Conv2D(4, 1, name="shared")(x)
+    three, pooled = SparsePReLU(name="three"), layers.AveragePooling2D(2)(shared)
+    outputs = [three(shared), SparsePReLU(name="four", activation="silu")(pooled)]
+    model = keras.Model(inputs, outputs)
+    for layer in model.layers:
+        if isinstance(layer, SparsePReLU):
+            layer.alpha.assign(np.arange(layer.alpha.shape[0]) % 2)
+    surgeon = Surgeon(model)
+    surgeon.carry_out([x for x in surgeon.candidates() if x.name == "before + padded"])
+    every = surgeon.forms()
+    assert "wide + narrow in two" in {form.name for form in every if form.place[0] >= 0}
+    forms = {form.name: form for form in every if form.place[0] < 0}
+    # Each excludes those of the same step.
+    assert len({form.place for form in forms.values()}) == 5
+    # With what they can be computed together with, where that goes nowhere else.
+    for name, before in (("one", ["wide", "one"]), ("three", ["three"]), ("four", ["four"])):
+        assert [step.name for step in forms[f"{name} as sum"].before] == before
+        assert [step.name for step in forms[f"{name} as sum"].after] == before
+    found = {form.name for form in _worth_timing(every, ["prelu", "sum", "gate", "apart"])}
+    assert found == {
+        *(f"{name} as {form}" for name in ("one", "three") for form in ("prelu", "sum")),
+        *(f"{name} as {form}" for name in ("two", "four") for form in ("sum", "gate")),
+        "padded with a constant border",
+    }
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -161,6 +256,88 @@ def test_nothing_linear_nothing_written_anew(priced):
         assert [type(x).__name__ for x in collapsed.layers[1:]] == ["Conv2D", "Conv2D"]
 
 
+def test_what_counts_as_slower(priced, monkeypatch):
+    """Parts of the network, and all of it, by the median and what is certain: what saves much is
+    refused if it is slower for certain, other merges if they are not faster by 3 %, and what is
+    only written in another way if it is not faster for certain, by 5 and 10 %."""
+    # As it was given it would not be faster.
+    part = whole = Comparison(1.0, 0.99, 0.98, 0.995)
+    slower = Comparison(1.0, 2.0, 1.9, 2.1)
+    given = {}
+
+    def compared(self, before, after, *args, **options):
+        # Back again it is not.
+        return part if given.setdefault(type(before[-1]), before[-1]) is before[-1] else slower
+
+    monkeypatch.setattr(Stopwatch, "compared", compared)
+    monkeypatch.setattr("keras_nladv.merging.planner.compared", lambda *args, **options: whole)
+    # Not what is written anew.
+    monkeypatch.setattr("keras_nladv.merging.planner.TELLING", {REWRITTEN: 1e9, REFORMED: 1e9})
+    half, every = feed_forward(0.5), feed_forward(1.0)
+
+    def pays(*models):
+        for each in models:
+            given.clear()
+            plan = collapse_plan(each, engine="priced", verbose=False)
+            yield "taken" in outcomes(plan).values()
+
+    for numbers, expected in (
+        ((0.96, 0.9, 1.1), (True, True)),
+        ((0.98, 0.95, 0.99), (False, True)),
+        ((1.02, 0.99, 1.1), (False, True)),
+        ((1.02, 1.01, 1.03), (False, False)),
+    ):
+        part = Comparison(1.0, *numbers)
+        assert (*pays(half, every),) == expected, numbers
+    part = Comparison(1.0, 0.9, 0.8, 0.95)
+    for numbers, expected in (
+        ((1.0, 0.98, 1.01), (True, True)),
+        ((1.01, 0.99, 1.02), (False, True)),
+        ((1.02, 1.01, 1.03), (False, False)),
+    ):
+        whole = Comparison(1.0, *numbers)
+        assert (*pays(half, every),) == expected, numbers
+    whole = Comparison(1.0, 0.99, 0.98, 0.995)
+    inputs = keras.Input((4, 4, 2))
+    rewritten = keras.Model(inputs, layers.Conv2D(3, 1)(inputs))
+    units = SparsePReLU(activation="gelu", name="units")
+    reformed = keras.Model(inputs, units(inputs))
+    units.alpha.assign([0.0, 1.0])
+    monkeypatch.setattr("keras_nladv.merging.planner.TELLING", {})
+    for numbers, expected in (
+        ((0.89, 0.8, 0.99), (True, True)),
+        ((0.89, 0.8, 1.01), (False, False)),
+        ((0.91, 0.9, 0.92), (False, True)),
+        ((0.96, 0.95, 0.97), (False, False)),
+    ):
+        part = Comparison(1.0, *numbers)
+        assert (*pays(rewritten, reformed),) == expected, numbers
+    part = Comparison(1.0, 0.8, 0.8, 0.8)
+    whole = Comparison(1.0, 0.99, 0.98, 1.01)
+    assert not any(pays(rewritten, reformed))
+
+
+@pytest.mark.parametrize(
+    ("size", "batch_size", "taken"),
+    [
+        (10, 9, []),
+        (10, 10, ["units as prelu"]),
+        (10, 99, ["units as prelu"]),
+        (10, 100, ["conv as Dense", "units as prelu"]),
+        (1, 100, []),
+    ],
+)
+def test_what_is_too_little_to_be_told(priced, size, batch_size, taken):
+    """A million multiplications for another layer, a tenth of that for another form."""
+    inputs = keras.Input((size, size, 10))
+    x = SparsePReLU(name="units")(layers.Conv2D(10, 1, name="conv")(inputs))
+    model = keras.Model(inputs, layers.Softmax()(x))
+    model.get_layer("units").alpha.assign(np.arange(10) % 2)
+    priced(Conv2D=1.0, Maximum=1.0)
+    plan = collapse_plan(model, engine="priced", batch_size=batch_size, verbose=False)
+    assert sorted(name for name, outcome in outcomes(plan).items() if outcome == "taken") == taken
+
+
 def test_plans_say_what_they_were_made_with(priced, tmp_path):
     priced(Dense=0.2)
     model = feed_forward(1.0)
@@ -188,9 +365,35 @@ def test_time_is_over(priced, monkeypatch):
     priced(Dense=0.2)
     monkeypatch.setattr("keras_nladv.merging.planner.PATIENCE", 0.0)
     rows = collapse_plan(feed_forward(1.0), engine="priced", verbose=False).rows
-    assert [row["outcome"] for row in rows if row["macs_after"] < 0.5 * row["macs_before"]]
+    assert "taken" in {row["outcome"] for row in rows}
+    assert all(row["ms_before"] is row["ms_after"] is None for row in rows)
     rows = collapse_plan(feed_forward(0.25), engine="priced", verbose=False).rows
     assert {row["reason"] for row in rows} == {"the time for planning was over"}
+
+
+def test_plans_as_text():
+    """Times where there are some, rounds by number."""
+    row = {"round": 1, "name": "a + b", "macs_before": 100, "macs_after": 40}
+    timed = {**row, "ms_before": 1.23456, "ms_after": 0.5, "outcome": "taken", "reason": ""}
+    untimed = {**row, "round": 2, "ms_before": None, "ms_after": None, "outcome": "refused"}
+    untimed["reason"] = "borders"
+
+    def said(*rows):
+        head, _, *lines = str(CollapsePlan([*rows], "", "time")).splitlines()
+        return [" ".join(line.split()) for line in (head, *lines)]
+
+    heads = "round layers MACs after why", "round layers MACs after ms after why"
+    assert said(timed) == [heads[1], "1 a + b 100 40 1.235 0.500 taken"]
+    assert said(untimed) == [heads[0], "2 a + b 100 40 refused borders"]
+    head, _, last = said(timed, untimed)
+    assert head == heads[1]
+    assert last.endswith("refused borders")
+    assert str(CollapsePlan([], "", "time")) == "nothing to merge"
+    assert CollapsePlan([timed, untimed, {**timed, "round": 3}], "", "time").taken == [
+        ["a + b"],
+        [],
+        ["a + b"],
+    ]
 
 
 PLACES = st.tuples(st.integers(1, 2), st.integers(0, 3), st.integers(0, 3))
@@ -222,6 +425,19 @@ def test_the_best_of_what_does_not_overlap_is_chosen(data):
     chosen = choose(gains)
     assert lie_apart(chosen)
     assert score(chosen) == max(map(score, possible))
+
+
+def test_what_gains_more_is_served_first():
+    """Of two chains that meet."""
+    one, other, both = object(), object(), object()
+    gains = {
+        Candidate("less", (1, 0, 1), [one, both]): 2,
+        Candidate("more", (2, 0, 0), [both]): 3,
+        Candidate("apart", (3, 0, 0), [other]): 1,
+    }
+    for order in itertools.permutations(gains):
+        chosen = choose({each: gains[each] for each in order})
+        assert [each.name for each in chosen] == ["more", "apart"]
 
 
 def test_what_is_blamed_when_the_network_is_not_faster():

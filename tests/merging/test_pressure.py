@@ -18,6 +18,7 @@ from keras_nladv import (
 )
 from keras_nladv.engines import Engine
 from keras_nladv.merging import PressureWeights
+from keras_nladv.merging.part import Part
 
 pytestmark = pytest.mark.once
 
@@ -152,6 +153,59 @@ def test_one_slope_for_a_layer():
     assert weights.saved(model) == cost(80, 0) - 64
 
 
+def test_what_is_not_pressed_saves_nothing():
+    """Linear layers in a row are merged by `collapse`, however many units are linear."""
+    inputs = keras.Input((8,))
+    x = layers.Dense(8)(layers.Dense(80)(inputs))
+    x = layers.Dense(8)(layers.ReLU()(layers.Dense(40)(layers.LayerNormalization()(x))))
+    units = SparsePReLU(alpha_regularizer=NonlinearitySparsity(0.0))
+    x = layers.Dense(8)(units(layers.Dense(20)(layers.LayerNormalization()(x))))
+    model = keras.Model(inputs, x)
+    weights = pressure_weights(model, by="operations")
+    assert weights.rows[0]["saves"] == pytest.approx(mean_saved(20))
+    assert weights.saved(model) == 0
+    units.alpha.assign(np.ones(20))
+    assert weights.saved(model) == cost(20, 0) - 64
+
+
+def test_channels_in_blocks_are_those_of_the_engine(monkeypatch, clock):
+    """Where it is time that counts: 18 of 24 that are not linear are 20 there."""
+    monkeypatch.setattr(Engine, "__call__", lambda self, inputs: self.run([inputs]))
+    monkeypatch.setattr(Clocked, "clock", clock, raising=False)
+    monkeypatch.setattr(Clocked, "multiple", 20)
+    register_engine("clocked", Clocked)
+    inputs = keras.Input((1, 1, 4))
+    x = layers.Conv2D(24, 1, activation="relu")(inputs)
+    model = sparsify(keras.Model(inputs, layers.Conv2D(4, 1)(x)))
+
+    def saves(**options):
+        (row,) = pressure_weights(model, **options).rows
+        return row["saves"]
+
+    def mean(blocks):
+        left = [24 - int(share * 24) for share in SHARES]
+        left = [min(-(-each // blocks) * blocks, 24) for each in left]
+        saved = [8 * 24 - 8 * each - 16 for each in left]
+        return np.mean([max(each, 0) / (share * 24) for each, share in zip(saved, SHARES)])
+
+    assert saves(by="operations", engine="clocked") == pytest.approx(mean(1))
+    assert saves(engine="clocked") == pytest.approx(1e-3 * mean(20))
+
+
+def test_slopes_of_other_granularity():
+    """Of a model with layers of the same names: one slope is that of all channels."""
+    part = Part((("units", 2), ("others", 1)), {0.5: 3.0, 1.0: 5.0})
+    units, others = SparsePReLU(granularity="layer"), SparsePReLU()
+    for layer in (units, others):
+        layer.build((None, 4))
+    known = {"units": units, "others": others}
+    assert part.saved_now(known) == 0.0
+    units.alpha.assign(1.0)
+    for linear, saved in ((0, 0.0), (1, 1.5), (2, 3.0), (3, 4.0), (4, 5.0)):
+        others.alpha.assign(np.arange(4) < linear)
+        assert part.saved_now(known) == saved
+
+
 class Clocked(Engine):
     """Takes a microsecond for each multiplication, and a thousand for each call, on its clock."""
 
@@ -161,7 +215,7 @@ class Clocked(Engine):
 
     def convert(self, model):
         self.threads_seen.add((self.threads, self.batch_size))
-        kernels = [np.prod(x.kernel.shape) for x in model.layers if isinstance(x, layers.Dense)]
+        kernels = [np.prod(x.kernel.shape) for x in model.layers if hasattr(x, "kernel")]
         self.seconds = 1e-3 + 1e-6 * sum(kernels)
 
     def run(self, arrays):
@@ -173,6 +227,7 @@ def test_time_in_an_engine(monkeypatch, clock):
     monkeypatch.setattr(Engine, "__call__", lambda self, inputs: self.run([inputs]))
     monkeypatch.setattr(Clocked, "clock", clock, raising=False)
     register_engine("clocked", Clocked)
+    Clocked.threads_seen.clear()
     model = feed_forward(80, 20, 4)
     weights = pressure_weights(model, engine="clocked", threads=2, batch_size=3)
     saves = np.array([mean_saved(width) for width in (80, 20, 4)])
