@@ -112,6 +112,16 @@ def test_some_of_the_channels(data):
     assert some_of_it.kernel.shape == some_of_it.shape
 
 
+def test_fewer_groups():
+    linear = LinearMap.of(np.random.default_rng(0).normal(size=(2, 6, 2, 3)), np.arange(18.0))
+    x = np.random.default_rng(1).normal(size=(2, 5, 12))
+    for groups in (6, 3, 2, 1):
+        other = linear.regrouped(groups)
+        assert other.kernel.shape == other.shape
+        assert (other.groups, other.inputs, other.outputs) == (groups, 12, 18)
+        np.testing.assert_allclose(applied(other, x), applied(linear, x))
+
+
 @pytest.mark.parametrize("widths", [(5, 3, 2), (2, 3, 5)])
 def test_numbers_are_computed_on_demand(widths):
     asked = []
@@ -142,6 +152,75 @@ def test_what_is_lost_in_int8():
     assert LinearMap.of(0 * kernel, np.zeros(10)).lost_in_int8 == 0
     with_bias, without = (LinearMap.of(kernel[:1], bias * np.ones(10)) for bias in (9, 0))
     assert with_bias.with_one().lost_in_int8 == pytest.approx(without.lost_in_int8)
+
+
+def test_sums_have_no_more_taps_than_are_needed():
+    """As many positions apart as the taps of both allow, not those of kernels that have one."""
+    x = np.random.default_rng(0).normal(size=(1, 9, 1))
+    for (taps, apart, pads), other, expected in (
+        ((2, 3, (2, 2)), (1, 0), ((4,), (1,))),
+        ((2, 2, (1, 2)), (0, 1), ((3,), (1,))),
+        ((3, 2, (2, 2)), (0, 0), ((3,), (2,))),
+    ):
+        wide = LinearMap.of(np.ones((taps, 1, 1, 1)), np.ones(1), (pads,), dilation=(apart,))
+        shortcut = LinearMap.of(np.ones((1, 1, 1, 1)), np.ones(1), (other,))
+        for total in (wide.plus(shortcut), shortcut.plus(wide)):
+            assert (total.taps, total.dilation) == expected
+            np.testing.assert_allclose(applied(total, x), applied(wide, x) + applied(shortcut, x))
+    point = LinearMap.of(np.ones((1, 1, 1, 1)), np.ones(1))
+    assert wide.then(point).dilation == point.then(wide).dilation == (2,)
+    assert wide.then(wide).taps == (5,)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kinds"),
+    [
+        ((1, 1, 4, 1, 1), "depthwise diagonal pointwise matrix scale"),
+        ((1, 1, 4, 1, 2), "depthwise pointwise matrix"),
+        ((1, 3, 4, 1, 1), "depthwise diagonal"),
+        ((3, 1, 4, 1, 2), "depthwise"),
+        ((1, 1, 1, 4, 1), "pointwise matrix"),
+        ((1, 3, 2, 2, 1), ""),
+        ((4, 1, 2), "depthwise pointwise matrix"),
+        ((4, 2, 1), "pointwise matrix"),
+    ],
+)
+def test_kinds_of_maps(shape, kinds):
+    def kinds_of(linear):
+        names = ("depthwise", "diagonal", "pointwise", "matrix", "scale")
+        return " ".join(name for name in names if getattr(linear, f"is_{name}"))
+
+    linear = LinearMap.of(np.ones(shape), np.ones(shape[-3] * shape[-1]))
+    assert kinds_of(linear) == kinds
+    assert not linear.is_padded
+    # As a scale, a strided or padded map is none that costs nothing.
+    less = kinds.replace(" matrix", "").replace(" scale", "")
+    for axis in range(linear.rank):
+        pads = tuple((0, int(each == axis)) for each in range(linear.rank))
+        strides = tuple(1 + (each == axis) for each in range(linear.rank))
+        for change in ({"pads": pads}, {"strides": strides}):
+            other = replace(linear, **change)
+            assert kinds_of(other) == less
+            assert other.is_padded == ("pads" in change)
+
+
+@pytest.mark.parametrize(("strides", "dilation"), [((1, 1), (2, 1)), ((2, 1), (1, 1))])
+def test_what_the_constant_channel_comes_to(strides, dilation):
+    """Wherever the kernel reaches beyond the border, also by different taps along each axis."""
+    kernel = np.random.default_rng(0).normal(size=(3, 2, 1, 3, 2))
+    pads = ((2, 1), (0, 1))
+    linear = replace(LinearMap.of(kernel, np.ones(2), pads, strides, dilation), takes_one=True)
+    main, constant = linear.without_one()
+    assert (linear.inputs, main.inputs) == (2, 2)
+    assert (main.is_biased, constant.is_biased) == (True, False)
+    x = np.random.default_rng(1).normal(size=(2, 7, 6, 2))
+    border = constant.border((7, 6))
+    assert border.shape == applied(linear, x).shape[1:]
+    np.testing.assert_allclose(applied(main, x) + border, applied(linear, x))
+    matrix = LinearMap.of(np.ones((1, 1, 2, 3)), np.arange(3.0))
+    for with_one in (matrix.with_one(), matrix.with_one().with_one()):
+        assert (with_one.is_biased, with_one.shape) == (False, (1, 1, 3, 3))
+        np.testing.assert_allclose(applied(with_one, x[:, 0]), applied(matrix, x[:, 0]))
 
 
 def test_borders_are_why():
