@@ -17,6 +17,8 @@ from keras_nladv import (
     sparsify,
 )
 from keras_nladv.merging import planner
+from keras_nladv.merging.candidates import merge
+from keras_nladv.merging.surgeon import Surgeon
 from tests import processes
 from tests.cases import once, since
 from tests.conversion.test_sparsify_activations import NAMES
@@ -328,6 +330,77 @@ def test_shortcuts_join():
 
 
 @pytest.mark.once
+def test_shortcuts_join_what_several_are_merged_to():
+    inputs = keras.Input((8, 4))
+    x = SparsePReLU(alpha_initializer="ones")(layers.Conv1D(9, 1, name="one")(inputs))
+    x = layers.Add(name="sum")([layers.Conv1D(4, 3, padding="same", name="two")(x), inputs])
+    model = randomized(keras.Model(inputs, x), 1.0)
+    plan = collapse_plan(model, cost="macs", verbose=False)
+    assert [row["name"] for row in plan.rows] == ["one + two", "one + two + sum"]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "combined",
+    [
+        *(keras.ops.subtract, keras.ops.multiply, lambda x, y: layers.Subtract()([x, y])),
+        *(lambda x, y: layers.Average()([x, y]), lambda x, y: layers.Add()([x, y[:, :1]])),
+    ],
+)
+def test_what_is_no_sum_is_not_merged_as_one(combined):
+    inputs = keras.Input((8, 4))
+    x = combined(layers.Conv1D(4, 3, padding="same", name="conv")(inputs), inputs)
+    model = randomized(keras.Model(inputs, x), 0.0)
+    collapsed = collapse(model, cost="macs")
+    assert len(collapsed.operations) == len(model.operations)
+    assert difference(model, collapsed, (2, 8, 4)) < 1e-6
+
+
+@pytest.mark.once
+def test_what_is_used_elsewhere_is_not_fused():
+    """Neither an activation into its layer, nor normalization."""
+    inputs = keras.Input((4, 3))
+    one, two, three = (layers.Dense(5)(inputs) for _ in range(3))
+    outputs = [
+        layers.ReLU()(layers.BatchNormalization()(one)),
+        *(layers.ReLU()(two), layers.Softmax()(two)),
+        *(layers.ReLU()(three), three),
+    ]
+    model = randomized(keras.Model(inputs, outputs), 0.0)
+    collapsed = collapse(model, cost="macs")
+    assert sorted(kinds(collapsed)) == ["Dense", "Dense", "Dense", "ReLU", "ReLU", "Softmax"]
+    x = np.random.default_rng(0).normal(size=(2, 4, 3)).astype("float32")
+    for one, two in zip(model(x), collapsed(x), strict=True):
+        one, two = map(keras.ops.convert_to_numpy, (one, two))
+        np.testing.assert_allclose(one, two, atol=1e-5)
+    # Along the only axis, too.
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(5), layers.BatchNormalization(1)])
+    assert kinds(collapse(model, cost="macs")) == ["Dense"]
+
+
+@pytest.mark.once
+def test_what_saves_most_is_merged():
+    """Three layers would be one, but the middle is narrow."""
+    model = keras.Sequential([keras.Input((32,)), *map(layers.Dense, (64, 2, 32))])
+    assert [layer.units for layer in collapse(model, cost="macs").layers[1:]] == [2, 32]
+
+
+@pytest.mark.once
+def test_what_layers_and_normalization_become():
+    """Normalization is none before it is in a layer; of a convolution and Dense, a convolution."""
+    inputs = keras.Input((5, 5, 3))
+    x = layers.BatchNormalization()(layers.BatchNormalization()(inputs))
+    x = layers.Dense(2, "relu", name="dense")(layers.Conv2D(4, 2, name="conv")(x))
+    model = randomized(keras.Model(inputs, x), 0.0)
+    plan = collapse_plan(model, cost="macs", verbose=False)
+    assert [row["name"] for row in plan.rows] == ["conv + dense_linear"]
+    collapsed = collapse(model, plan)
+    assert kinds(collapsed) == ["Conv2D"]
+    assert collapsed.layers[-1].activation is keras.activations.relu
+    assert difference(model, collapsed, (2, 5, 5, 3)) < 1e-5
+
+
+@pytest.mark.once
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_shortcuts_that_do_not_join(elsewhere):
     """Those of another input, and those that are used elsewhere, too."""
@@ -370,6 +443,28 @@ def test_axes_and_epsilons_of_batch_normalization(axis):
     over_channels = axis in (3, -1)
     assert kinds(collapsed).count("BatchNormalization") == (0 if over_channels else 2)
     assert kinds(collapsed).count("Conv2D") == (1 if over_channels else 2)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("equation", "bias_axes", "is_dense"),
+    [
+        ("abc,cd->abd", "d", True),
+        ("abc,cd->abd", None, True),
+        ("abc,cd->abd", "bd", False),
+        ("abc,cd->adb", "d", False),
+        ("abc,bd->acd", None, False),
+        ("abc,cde->abde", "e", False),
+    ],
+)
+def test_what_of_einsum_is_dense(equation, bias_axes, is_dense):
+    inputs = keras.Input((4, 4))
+    shape = (4, 4, 4) if "e" in equation else (4, 4)
+    x = layers.EinsumDense(equation, shape, bias_axes=bias_axes, name="first")(inputs)
+    model = randomized(keras.Model(inputs, layers.Dense(3)(x)), 0.0)
+    collapsed = collapse(model, cost="macs")
+    assert kinds(collapsed) == (["Dense"] if is_dense else ["EinsumDense", "Dense"])
+    assert difference(model, collapsed, (2, 4, 4)) < 1e-5
 
 
 @pytest.mark.once
@@ -425,6 +520,41 @@ def test_barriers(reason):
 
 
 @pytest.mark.once
+@pytest.mark.parametrize("elsewhere", ["a layer", "an output"])
+def test_what_units_act_on_is_used_elsewhere(elsewhere):
+    inputs = keras.Input((4,))
+    x = layers.Dense(3)(inputs)
+    units = SparsePReLU(alpha_initializer="ones", name="units")
+    units.build((None, 3))
+    units.alpha.assign([1.0, 0.0, 0.0])
+    outputs = [layers.Dense(2)(units(x)), layers.Softmax()(x) if elsewhere == "a layer" else x]
+    plan = collapse_plan(keras.Model(inputs, outputs), cost="macs", verbose=False)
+    (row,) = plan.rows
+    assert (row["name"], row["reason"]) == ("units", "what it acts on is used elsewhere, too")
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("groups", [(1, 1), (2, 1), (1, 2), (2, 2)])
+def test_groups_are_given_no_channels_of_zeros(groups):
+    """That an engine would like: they would be as many for each group."""
+    inputs = keras.Input((9, 4))
+    x = SparsePReLU(name="units")(layers.Conv1D(24, 1, groups=groups[0])(inputs))
+    model = keras.Model(inputs, layers.Conv1D(2, 1, groups=groups[1])(x))
+    model.get_layer("units").alpha.assign(np.arange(24) % 4 == 0)
+    one, units, two = Surgeon(model).steps
+    # Not where they would be all channels again.
+    for multiple, left in ((5, 20), (8, 18)):
+        _, parts = merge([one, two], [units], multiple)
+        widths = [parts[0].map.outputs, len(parts[1].slopes), parts[2].map.inputs]
+        assert widths == [left if groups == (1, 1) else 18] * 3
+        # Only convolutions compute with channels in blocks.
+        one.kind = two.kind = "dense"
+        _, parts = merge([one, two], [units], multiple)
+        assert parts[0].map.outputs == 18
+        one.kind = two.kind = "conv"
+
+
+@pytest.mark.once
 @pytest.mark.skipif(
     keras.backend.backend() == "tensorflow", reason="TensorFlow has no groups on a CPU."
 )
@@ -447,6 +577,25 @@ def test_units_along_another_axis():
     plan = collapse_plan(model, cost="macs", verbose=False)
     assert "along another axis" in plan.rows[0]["reason"]
     assert difference(model, collapse(model, plan), (2, 4, 6, 3)) < 1e-5
+
+
+@pytest.mark.once
+def test_axes_that_the_layers_before_tell():
+    """Of what has none itself: one slope for all, and plain activations."""
+    for data_format, axis in (("channels_first", 1), ("channels_last", -1)):
+        inputs = keras.Input((4, 5, 6))
+        conv = layers.Conv2D(3, 1, data_format=data_format)
+        x = SparsePReLU(granularity="layer")(layers.Dropout(0.1)(conv(inputs)))
+        x = keras.ops.tanh(keras.ops.gelu(layers.Activation("silu")(x)))
+        model = keras.Model(inputs, layers.ReLU()(layers.GlobalMaxPooling2D(data_format)(x)))
+        *steps, _, last = Surgeon(model).steps
+        assert [step.axis for step in steps] == [axis] * 5
+        assert [len(step.slopes) for step in steps[1:]] == [3] * 4
+        assert last.axis == -1
+    inputs = keras.Input((4, 5))
+    x = SparsePReLU(granularity="layer")(layers.Dense(3)(inputs))
+    for step in Surgeon(keras.Model(inputs, layers.Activation("silu")(x))).steps:
+        assert step.axis == -1
 
 
 @pytest.mark.once
@@ -801,6 +950,8 @@ def test_differences_are_errors(monkeypatch):
     model = linearized(inverted_residual(), 0.9)
     with pytest.raises(ValueError, match="more than `tolerance`=0"):
         collapse(model, cost="macs", tolerance=0.0)
+    # What is not changed does not differ.
+    collapse(keras.Sequential([keras.Input((4,)), layers.Dense(3)]), tolerance=0.0)
 
 
 @pytest.mark.once

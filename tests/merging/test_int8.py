@@ -88,16 +88,30 @@ def test_a_shortcut_in_a_kernel_is_kept_apart(pressed):
 
     kernels = []
     for for_int8 in (False, True):
-        plan = collapse_plan(pressed, cost="macs", for_int8=for_int8, verbose=False)
+        # It is asked for.
+        options = {"for_int8": True} if for_int8 else {}
+        plan = collapse_plan(pressed, cost="macs", verbose=False, **options)
         (reason,) = (row["reason"] for row in plan.rows if row["name"].endswith("project + sum"))
         assert reason.startswith("in int8 a kernel loses") == for_int8
-        kernels.append(kernel_of(collapse(pressed, cost="macs", for_int8=for_int8)))
+        kernels.append(kernel_of(collapse(pressed, cost="macs", **options)))
         np.testing.assert_array_equal(kernel_of(collapse(pressed, plan)), kernels[-1])
     together, apart = map(lost, kernels)
     assert apart < 0.75 * together
     np.testing.assert_allclose(
         LinearMap.of(kernels[0][..., None, :, :], np.zeros(16)).lost_in_int8, together
     )
+
+
+@pytest.mark.once
+def test_nothing_is_not_more_than_nothing():
+    """Kernels of which nothing is lost are merged to another."""
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(6)])
+    model.add(SparsePReLU(alpha_initializer="ones"))
+    model.add(layers.Dense(2))
+    for layer in model.layers[::2]:
+        layer.kernel.assign(np.full(layer.kernel.shape, 127.0))
+    plan = collapse_plan(model, cost="macs", for_int8=True, verbose=False)
+    assert [row["outcome"] for row in plan.rows] == ["taken"]
 
 
 def test_dynamic_range_in_litert(digits, pressed, tmp_path):

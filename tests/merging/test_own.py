@@ -8,6 +8,7 @@ import pytest
 from keras import layers, ops
 
 from keras_nladv import NonlinearitySparsity, SparsePReLU, collapse, prune
+from keras_nladv.merging import own
 from keras_nladv.merging.own import OWN
 from tests.cases import once
 
@@ -84,12 +85,18 @@ def test_layers_that_are_kept_whole(slopes, tmp_path):
         return SparsePReLU(activation=activation, **options)
 
     inputs = x = keras.Input((5, 4))
-    x = Own(4, units("gelu"), inner=keras.saving.serialize_keras_object(Own(3, units())))(x)
-    x = layers.TimeDistributed(layers.Dense(4, activation=units("silu")))(x)
+    x = Own(
+        4,
+        units("gelu"),
+        inner=keras.saving.serialize_keras_object(Own(3, units(granularity="element"))),
+    )(x)
+    x = layers.TimeDistributed(layers.Dense(4, activation=units("silu", granularity="layer")))(x)
     x = layers.TimeDistributed(units())(x)
     inner = keras.Sequential([keras.Input((4,)), layers.Dense(3), units(), layers.Dense(4)])
     x = layers.TimeDistributed(inner)(x)
-    x = layers.Bidirectional(layers.SimpleRNN(3, activation=units(), return_sequences=True))(x)
+    recurrent = layers.SimpleRNN(3, activation=units(), return_sequences=True, name="rnn")
+    # The name of the first of the two inside.
+    x = layers.Bidirectional(recurrent, name="forward_rnn")(x)
     model = keras.Model(inputs, x)
     if slopes != (0.0,):
         model(np.ones((2, 5, 4)))  # Builds what is in cells and wrappers.
@@ -114,6 +121,39 @@ def test_units_that_are_not_channels(slopes, tmp_path):
         if isinstance(layer, SparsePReLU):
             layer.alpha.assign(rng.choice(slopes, layer.alpha.shape))
     checked(model, (2, 3, 4), tmp_path)
+
+
+@pytest.mark.once
+def test_wherever_it_is_in_a_configuration():
+    units = SparsePReLU(name="units")
+    layer = layers.TimeDistributed(layers.Dense(2, activation=units, name="inside"))
+    listed = keras.saving.serialize_keras_object(units)
+    asked = []
+
+    def plain(within, name):
+        asked.append((within.name, name))
+        return layers.ReLU(name=name)
+
+    wanted = keras.saving.serialize_keras_object(layers.ReLU(name="units"))
+    config = {
+        "all": [units, listed],
+        "pair": (1, [listed]),
+        "inside": {"class_name": "Dense", "config": {"name": "inside", "activation": listed}},
+        "node": {**listed, "name": "called", "inbound_nodes": [3], "build_config": {}},
+        "regularizers": [NonlinearitySparsity(0.1), "l2"],
+        "other": {"config": 3, "registered_name": "none>Such"},
+    }
+    assert own.replaced(config, layer, plain) == {
+        "all": [wanted, wanted],
+        "pair": (1, [wanted]),
+        "inside": {"class_name": "Dense", "config": {"name": "inside", "activation": wanted}},
+        "node": {**wanted, "name": "called", "inbound_nodes": [3]},
+        "regularizers": [None, "l2"],
+        "other": config["other"],
+    }
+    assert asked == [*[(layer.name, "units")] * 3, ("inside", "units"), (layer.name, "units")]
+    config = {"a": [1, {"b": (2, None)}], "config": {"name": "inside"}}
+    assert own.replaced(config, layer, plain) is config
 
 
 @pytest.mark.once

@@ -6,7 +6,8 @@ import pytest
 from keras import layers, ops
 
 from keras_nladv import SparsePReLU, collapse, collapse_plan
-from keras_nladv.merging.verification import verify
+from keras_nladv.merging.arguments import examples
+from keras_nladv.merging.verification import runs, verify
 
 from ..precision import watched
 from .test_collapse import difference, kinds
@@ -136,6 +137,9 @@ def test_what_rounding_decides():
     with pytest.raises(ValueError, match=r"if its inputs change in their last digit.*`tolerance`"):
         collapse(model, cost="macs")
     assert collapse(model, cost="macs", tolerance=3.0).built
+    # Of large numbers only.
+    model = between(same, lambda x: ops.where(ops.abs(x) > 0.3, ops.sin(1e7 * x), x))
+    assert collapse(model, cost="macs").built
 
 
 @pytest.mark.once
@@ -173,6 +177,81 @@ def test_tables_of_positions_that_are_shorter(length):
     example = np.random.default_rng(0).normal(size=(1, length, 4))
     plan = collapse_plan(model, batch_size=2, verbose=False, example_inputs=example)
     assert difference(model, collapse(model, plan, example_inputs=example), (2, 2, 4)) < 1e-5
+
+
+@pytest.mark.once
+def test_inputs_that_are_tried():
+    """Four sizes, and others until the model takes one; a batch that is given, as often as need."""
+    inputs = keras.Input((None, 4))
+    model = keras.Model(inputs, layers.ReLU()(inputs))
+
+    def shapes(accepts, model=model, samples=3, examples=None):
+        def call(x):
+            if not accepts(x.shape[1]):
+                raise RuntimeError(f"not with {x.shape[1]}")
+            return "taken"
+
+        found = list(runs(model, call, 32, samples, examples))
+        assert {outputs for _, outputs in found} == {"taken"}
+        return [x.shape for x, _ in found]
+
+    assert shapes(lambda n: True) == [(3, n, 4) for n in (32, 33, 19, 8)]
+    assert shapes(lambda n: n == 19) == [(3, 19, 4)]
+    assert shapes(lambda n: n < 4) == [(3, 2, 4)]
+    assert shapes(lambda n: n > 200) == [(3, 224, 4)]
+    with pytest.raises(ValueError, match=r"on random inputs to compare.*RuntimeError: not with 32"):
+        shapes(lambda n: n > 999)
+    given = np.arange(40.0).reshape(2, 5, 4)
+    assert shapes(lambda n: True, samples=5, examples=given) == [(5, 5, 4)]
+    assert shapes(lambda n: True, samples=1, examples=given) == [(2, 5, 4)]
+    ((repeated, _),) = runs(model, len, 32, 3, given)
+    np.testing.assert_array_equal(repeated, given[[0, 1, 0]])
+    with pytest.raises(ValueError, match=r"`example_inputs` must be a batch.*: not with 5"):
+        shapes(lambda n: n > 5, examples=given)
+    fixed = keras.Model(*[keras.Input(batch_shape=(2, 5, 4))] * 2)
+    assert shapes(lambda n: True, fixed, 2) == [(2, 5, 4)]
+    assert shapes(lambda n: True, fixed, 3, given) == [(2, 5, 4)]
+
+
+@pytest.mark.once
+def test_example_inputs_are_arrays_of_the_types_of_the_inputs():
+    """And say what unknown sizes are."""
+    inputs = {
+        "x": keras.Input((4, None, 3), name="x"),
+        "n": keras.Input((2,), dtype="int32", name="n"),
+    }
+    model = keras.Model(inputs, inputs["x"])
+    x = np.arange(60.0).reshape(1, 4, 5, 3)
+    for given in (x, ops.convert_to_tensor(x, "int32")):
+        arrays, size = examples(model, {"x": given, "n": np.ones((1, 2))}, 8)
+        assert size == 5
+        assert (arrays["x"].dtype, arrays["n"].dtype) == ("float32", "int32")
+        np.testing.assert_array_equal(arrays["x"], x)
+    assert examples(model, None, 8) == (None, 8)
+    fixed = keras.Model(*[keras.Input((5,))] * 2)
+    assert examples(fixed, np.ones((2, 5)), 8)[1] == 8
+
+
+@pytest.mark.once
+def test_differences_are_relative_to_the_largest():
+    one, other = (keras.Sequential([keras.Input((3,)), layers.Rescaling(1.0)]) for _ in range(2))
+    for scale, change, tolerance, passes in (
+        (1e6, 1.0001, 2e-4, True),
+        (1e6, 1.0001, 5e-5, False),
+        (1e-6, 1.0001, 2e-4, True),
+        (1e-6, 1.0001, 5e-5, False),
+        (0.0, 1.0, 0.0, True),
+    ):
+        one.layers[-1].scale, other.layers[-1].scale = scale, scale * change
+        if passes:
+            verify(one, other, tolerance, 8)
+        else:
+            with pytest.raises(ValueError, match="of the largest, more than `tolerance`"):
+                verify(one, other, tolerance, 8)
+    # What is 0 has no size.
+    other.layers[-1].scale = 1e-3
+    with pytest.raises(ValueError, match="of the largest, more than `tolerance`"):
+        verify(one, other, 1e-4, 8)
 
 
 @pytest.mark.once
