@@ -349,11 +349,31 @@ def test_shortcuts_join_what_several_are_merged_to():
 )
 def test_what_is_no_sum_is_not_merged_as_one(combined):
     inputs = keras.Input((8, 4))
-    x = combined(layers.Conv1D(4, 3, padding="same", name="conv")(inputs), inputs)
-    model = randomized(keras.Model(inputs, x), 0.0)
+    # As a sum it would go with them, which would save still more.
+    x = layers.Conv1D(4, 3, padding="same")(layers.Conv1D(16, 1, use_bias=False)(inputs))
+    model = randomized(keras.Model(inputs, combined(x, inputs)), 0.0)
     collapsed = collapse(model, cost="macs")
-    assert len(collapsed.operations) == len(model.operations)
-    assert difference(model, collapsed, (2, 8, 4)) < 1e-6
+    assert [type(x).__name__ for x in (collapsed.operations[1], collapsed.operations[-1])] == [
+        "Conv1D",
+        type(model.operations[-1]).__name__,
+    ]
+    assert len(collapsed.operations) == len(model.operations) - 1
+    assert difference(model, collapsed, (2, 8, 4)) < 1e-5
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("pads", [None, ((0, 1), (0, 1)), ((1, 1), (0, 1))])
+def test_padding_depends_on_each_size(pads):
+    """9 rows and 8 columns: with strides, what Keras pads is not the same for both."""
+    inputs = x = keras.Input((9, 8, 4))
+    if pads is not None:
+        x = layers.ZeroPadding2D(pads)(x)
+    x = layers.Conv2D(3, 3, strides=2, padding="valid" if pads else "same")(x)
+    model = randomized(keras.Model(inputs, layers.BatchNormalization()(x)), 0.0)
+    collapsed = collapse(model, cost="macs")
+    # The last are those of "same".
+    assert kinds(collapsed) == ["ZeroPadding2D"] * (pads == ((0, 1), (0, 1))) + ["Conv2D"]
+    assert difference(model, collapsed, (2, 9, 8, 4)) < 1e-5
 
 
 @pytest.mark.once
