@@ -19,6 +19,7 @@ from keras_nladv import (
 from keras_nladv.merging import planner
 from keras_nladv.merging.candidates import merge
 from keras_nladv.merging.surgeon import Surgeon
+from keras_nladv.merging.verification import verify
 from tests import processes
 from tests.cases import once, since
 from tests.conversion.test_sparsify_activations import NAMES
@@ -745,6 +746,15 @@ def test_float64():
         # Keras' batch normalization is not exact in float64 on torch.
         collapsed = collapse(randomized(model, 0.9), cost="macs", tolerance=1e-13)
         assert collapsed.layers[-1].compute_dtype == "float64"
+        # Outputs are compared with all of their digits.
+        one, other = (
+            keras.Sequential([keras.Input((4,)), layers.Rescaling(scale)]) for scale in (1.0, 1.0)
+        )
+        verify(one, other, 0.0, 8)
+        # TensorFlow takes a number of Python for one of 32 bits.
+        other.layers[-1].scale = np.float64(1 + 1e-12)
+        with pytest.raises(ValueError, match="more than `tolerance`"):
+            verify(one, other, 1e-14, 8)
     finally:
         keras.config.set_dtype_policy("float32")
 

@@ -217,6 +217,10 @@ def test_what_the_constant_channel_comes_to(strides, dilation):
     border = constant.border((7, 6))
     assert border.shape == applied(linear, x).shape[1:]
     np.testing.assert_allclose(applied(main, x) + border, applied(linear, x))
+    # It stays beside some of the channels.
+    some = linear.restricted(np.array([True, False]))
+    expected = applied(linear, np.where([True, False], x, 0.0))
+    np.testing.assert_allclose(applied(some, x[..., :1]), expected)
     matrix = LinearMap.of(np.ones((1, 1, 2, 3)), np.arange(3.0))
     for with_one in (matrix.with_one(), matrix.with_one().with_one()):
         assert (with_one.is_biased, with_one.shape) == (False, (1, 1, 3, 3))

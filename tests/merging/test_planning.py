@@ -193,7 +193,8 @@ def test_layers_are_divided_where_that_pays(priced):
 def test_forms_that_are_worth_timing():
     """Those of single activations that the engine likes best, and constant borders."""
     inputs = keras.Input((6, 6, 3))
-    x = layers.Conv2D(3, 1, name="before", bias_initializer="normal")(inputs)
+    x = layers.AveragePooling2D(1)(layers.MaxPooling2D(1)(inputs))
+    x = layers.Conv2D(3, 1, name="before", bias_initializer="normal")(x)
     x = layers.ReLU()(layers.Conv2D(3, 2, padding="same", name="padded")(x))
     x = SparsePReLU(name="one")(layers.Conv2D(8, 1, name="wide")(x))
     x = SparsePReLU(name="two", activation="silu")(layers.Conv2D(3, 3, name="narrow")(x))
@@ -208,6 +209,7 @@ def test_forms_that_are_worth_timing():
     surgeon.carry_out([x for x in surgeon.candidates() if x.name == "before + padded"])
     every = surgeon.forms()
     assert "wide + narrow in two" in {form.name for form in every if form.place[0] >= 0}
+    assert all(form.rewrites for form in every)
     forms = {form.name: form for form in every if form.place[0] < 0}
     # Each excludes those of the same step.
     assert len({form.place for form in forms.values()}) == 5
