@@ -39,6 +39,8 @@ def _tried(activation):
     is_layer = isinstance(activation, keras.Layer)
     trainings = (False, True) if is_layer else (None, None)
     tried = _like(activation) if is_layer else activation
+    if is_layer and tried is not activation:
+        tried.trainable = True  # Frozen weights are no state.
     if is_layer and tried.non_trainable_variables:
         return "has state"
     try:

@@ -331,6 +331,8 @@ def _straight(run, activations):
     """
     first, *middle, last = (step.map for step in run)
     through = all(each.is_depthwise for each in middle)
+    if any(each is not None and each.weights for each in activations):
+        return None  # They are those of all channels.
     if _splits_by_inputs(first) or _splits_by_inputs(last) or not through:
         return None
     # A depthwise convolution may make several of each channel; those of one channel go together.

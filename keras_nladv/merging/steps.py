@@ -116,6 +116,11 @@ class ActivationStep(Step):
         return self.slopes == 1.0
 
     @property
+    def weights(self):
+        """The weights of the base activation, if that is a layer."""
+        return getattr(self.function, "weights", [])
+
+    @property
     def signature(self):
         function = getattr(self.function, "__name__", type(self.function).__name__)
         return (function, self.axis, self.slopes.shape, bool(self.slopes.any()), self.form)

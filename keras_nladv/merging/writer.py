@@ -71,6 +71,12 @@ class Writer(ModelCopy):
                 "argument and a name of its own."
             )
         units = found[0]
+        if getattr(units.activation, "weights", []):
+            raise ValueError(
+                f"Layer '{layer.name}' of class {type(layer).__name__} has a `SparsePReLU` inside, "
+                f"'{name}', whose activation has weights of its own. A plain layer in its place "
+                "would lose these. Take it out of the layer, or give it another activation."
+            )
         names.add(name)
         shape = list(units.get_build_config()["input_shape"])
         if units.granularity == "channel":
@@ -289,7 +295,11 @@ class Writer(ModelCopy):
             ):
                 # The same as an operation, which is called faster. Masks would end at it.
                 return private.with_name(function(inputs), name)
-        return layer(inputs)
+        outputs = layer(inputs)
+        if step.weights:
+            layer.trainable = function.trainable
+            self.weigh(layer, function.get_weights())
+        return outputs
 
 
 def _commutes(step, following):
