@@ -210,7 +210,8 @@ def test_inputs_that_are_tried():
     np.testing.assert_array_equal(repeated, given[[0, 1, 0]])
     with pytest.raises(ValueError, match=r"`example_inputs` must be a batch.*: not with 5"):
         shapes(lambda n: n > 5, examples=given)
-    fixed = keras.Model(*[keras.Input(batch_shape=(2, 5, 4))] * 2)
+    fixed = keras.Input(batch_shape=(2, 5, 4))
+    fixed = keras.Model(fixed, layers.ReLU()(fixed))
     assert shapes(lambda n: True, fixed, 2) == [(2, 5, 4)]
     assert shapes(lambda n: True, fixed, 3, given) == [(2, 5, 4)]
 
@@ -222,7 +223,8 @@ def test_example_inputs_are_arrays_of_the_types_of_the_inputs():
         "x": keras.Input((4, None, 3), name="x"),
         "n": keras.Input((2,), dtype="int32", name="n"),
     }
-    model = keras.Model(inputs, inputs["x"])
+    number = ops.cast(ops.sum(inputs["n"], axis=-1), "float32")
+    model = keras.Model(inputs, inputs["x"] * number[:, None, None, None])
     x = np.arange(60.0).reshape(1, 4, 5, 3)
     for given in (x, ops.convert_to_tensor(x, "int32")):
         arrays, size = examples(model, {"x": given, "n": np.ones((1, 2))}, 8)
@@ -230,7 +232,7 @@ def test_example_inputs_are_arrays_of_the_types_of_the_inputs():
         assert (arrays["x"].dtype, arrays["n"].dtype) == ("float32", "int32")
         np.testing.assert_array_equal(arrays["x"], x)
     assert examples(model, None, 8) == (None, 8)
-    fixed = keras.Model(*[keras.Input((5,))] * 2)
+    fixed = keras.Sequential([keras.Input((5,)), layers.ReLU()])
     assert examples(fixed, np.ones((2, 5)), 8)[1] == 8
 
 
