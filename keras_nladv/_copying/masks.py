@@ -14,10 +14,10 @@ def given_masks(layer, args, kwargs):
     Keras looks for them on tensors as the model runs, where it has not noted them before. What a
     block was opened into has lost them by then: they are known of symbolic tensors only.
     """
-    signature = inspect.signature(layer.call)
+    parameters = inspect.signature(layer.call).parameters
     given = {
         name: value
-        for name, value in signature.bind(*args, **kwargs).arguments.items()
+        for name, value in private.arguments_of(layer, args, kwargs).items()
         if (leaves := keras.tree.flatten(value))
         and all(isinstance(leaf, keras.KerasTensor) for leaf in leaves)
     }
@@ -30,8 +30,7 @@ def given_masks(layer, args, kwargs):
     return {
         name: value
         for name, value in masks.items()
-        if name in signature.parameters
-        and any(mask is not None for mask in keras.tree.flatten(value))
+        if name in parameters and any(mask is not None for mask in keras.tree.flatten(value))
     }
 
 
@@ -61,7 +60,7 @@ def masked_tensors(layer, args, kwargs):
     Returns:
         Dict from the `id`s of masks to tensors.
     """
-    given = inspect.signature(layer.call).bind(*args, **kwargs).arguments
+    given = private.arguments_of(layer, args, kwargs)
     first = next(iter(given.values()), None)
     masked = {id(private.mask_of(tensor)): tensor for tensor in keras.tree.flatten(given)}
     for name, masks in given.items():

@@ -6,6 +6,7 @@ from keras_nladv._copying.copies import Copies
 from keras_nladv._copying.masks import given_masks, without_masks
 from keras_nladv._copying.model_class import of_class
 from keras_nladv._copying.names import Names
+from keras_nladv._copying.pointwise import fuses_activation
 from keras_nladv._copying.rebuilt import rebuilt
 from keras_nladv._keras import private
 
@@ -88,7 +89,7 @@ class ModelCopy:
         leaves = keras.tree.flatten(inputs)
         return inputs, {id(tensor): x for tensor, x in zip(model.inputs, leaves, strict=True)}
 
-    def follow(self, nodes, values, prefix=""):
+    def follow(self, nodes, values, prefix="", training=None):
         """Repeats calls on other tensors.
 
         Args:
@@ -96,10 +97,12 @@ class ModelCopy:
             values: Dict from the `id`s of the tensors that the nodes start from to those in the
                 copy. The outputs of the nodes are added to it.
             prefix: What the names of layers get before them.
+            training: What the layers are called with as `training`, `None` if by what they were.
         """
         # Torch has no weights in layers whose name has a dot; models may have one in theirs.
         prefix = prefix.replace(".", "_")
         for node in nodes:
+            _build_fused(node)
             args, kwargs = node.arguments.fill_in(values)
             if any(isinstance(x, keras.Variable) for x in keras.tree.flatten((args, kwargs))):
                 raise ValueError(
@@ -110,6 +113,8 @@ class ModelCopy:
             # in `call` but not where Keras asks for the shape of the output.
             kwargs = {key: value for key, value in kwargs.items() if value is not None}
             if isinstance(node.operation, keras.Layer):
+                if training is not None:
+                    kwargs["training"] = training
                 kwargs = {**given_masks(node.operation, args, kwargs), **kwargs}
             outputs = keras.tree.flatten(self.called(node, args, kwargs, prefix))
             for key in without_masks([node]):
@@ -174,6 +179,18 @@ class ModelCopy:
             config = {**layer.get_config(), "optional": layer.optional}
             return keras.layers.InputLayer.from_config(config).output
         return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name)
+
+
+def _build_fused(node):
+    """Builds the activation in a layer, if it is a layer: Keras does when the model runs."""
+    layer, output = node.operation, node.outputs[0]
+    shape = tuple(output.shape)
+    if isinstance(layer, keras.layers.Wrapper):
+        shape = shape[:1] + shape[2:] if isinstance(layer, keras.layers.TimeDistributed) else shape
+        layer = layer.layer
+    activation = layer.activation if fuses_activation(layer) else None
+    if isinstance(activation, keras.Layer) and not activation.built:
+        activation(keras.KerasTensor(shape, output.dtype))
 
 
 def _is_chain(tensor, nodes):

@@ -49,7 +49,8 @@ class Opener(ModelCopy):
             if mask is not None:
                 private.with_mask(tensor, mask)
         values = {id(tensor): x for tensor, x in zip(model.inputs, inputs, strict=True)}
-        self.follow(private.nodes_between(model.inputs, model.outputs), values, prefix)
+        nodes = private.nodes_between(model.inputs, model.outputs)
+        self.follow(nodes, values, prefix, kwargs.get("training"))
         _, outputs = private.structures(model)
         return keras.tree.map_structure(lambda tensor: values[id(tensor)], outputs)
 

@@ -4,6 +4,8 @@ from typing import Any
 
 import keras
 
+from keras_nladv._copying.attributes import transfer_attributes
+from keras_nladv._copying.pointwise import fuses_activation
 from keras_nladv._keras import private
 
 
@@ -11,7 +13,8 @@ def transfer_state(original, copy, unmatched=()):
     """Gives a copy of a layer the state of its original, and that of all layers inside.
 
     State is: what is trainable, quantization and adapters, the values of weights with what
-    constrains and regularizes them, vocabularies.
+    constrains and regularizes them, vocabularies, and what was set on a layer, or on one inside,
+    that its configuration does not say.
 
     Args:
         original: A layer.
@@ -25,12 +28,12 @@ def transfer_state(original, copy, unmatched=()):
         [part for part in private.sublayers(layer) if id(part) not in unmatched]
         for layer in (original, copy)
     )
-    if len(old_parts) != len(new_parts):
+    pairs = list(zip(old_parts, new_parts))
+    if len(old_parts) != len(new_parts) or any(map(_are_others, old_parts, new_parts)):
         raise ValueError(
             f"Layer '{original.name}' of class {type(original).__name__} cannot be copied: "
             "what `from_config(layer.get_config())` makes has other layers inside."
         )
-    pairs = list(zip(old_parts, new_parts))
     for old, new in pairs:
         new.trainable = old.trainable
         if old.built:
@@ -43,7 +46,26 @@ def transfer_state(original, copy, unmatched=()):
             with tempfile.TemporaryDirectory() as folder:
                 old.save_assets(folder)
                 new.load_assets(folder)
+        if old is not original:
+            _transfer_policy(old, new)
+        if not private.is_functional(old):
+            # What is applied behind a layer may be one of its own in the copy.
+            is_apart = old is original and fuses_activation(old)
+            transfer_attributes(old, new, {"activation"} if is_apart else ())
     return pairs
+
+
+def _are_others(old, new):
+    """Whether two layers are of different classes. Models may become plain ones."""
+    return type(old) is not type(new) and not private.is_functional(old)
+
+
+def _transfer_policy(old, new):
+    """Lets a layer inside another compute in the type that it was given there."""
+    policies = old.dtype_policy, new.dtype_policy
+    is_plain = all(type(each) is keras.DTypePolicy for each in policies)
+    if is_plain and policies[0].name != policies[1].name:
+        new.dtype_policy = policies[0]
 
 
 def _adapt(old, new):

@@ -4,6 +4,7 @@ That is the graph of a model or of a symbolic run, the masks of tensors, the sco
 in, and parts of some layers. Where supported versions have it is said in `PLACES`, nowhere else.
 """
 
+import inspect
 import operator
 import warnings
 from contextlib import contextmanager
@@ -103,6 +104,15 @@ def nodes_between(inputs, outputs):
         known.update(id(output) for output in node.outputs)
         ordered.append(node)
     return ordered
+
+
+def arguments_of(layer, args, kwargs):
+    """What a call gives the parameters of a layer's `call`: a dict by their names, in order."""
+    signature = inspect.signature(layer.call)
+    if "training" not in signature.parameters:
+        # Keras takes it all the same, for the layers inside.
+        kwargs = {key: value for key, value in kwargs.items() if key != "training"}
+    return signature.bind(*args, **kwargs).arguments
 
 
 def producer(tensor):

@@ -242,8 +242,7 @@ class Sparsifier(Opener):
         if isinstance(site.applied, keras.layers.PReLU):
             function = keras.activations.relu
         elif isinstance(function, keras.Operation):
-            copy = type(function).from_config(function.get_config())
-            function = self.copies.keep(function, copy)
+            function = self.copies.keep(function, rebuilt(function, function.name))
         half = {"float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
         return SparsePReLU(
             axis=site.axis,

@@ -1,4 +1,3 @@
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_nladv._keras import private
 from keras_nladv.graph.channel_graph import NO_CHANNEL
 from keras_nladv.graph.channels import Channels, compress
 from keras_nladv.graph.reading import Reading
@@ -59,8 +59,7 @@ class Call:
     @property
     def arguments(self):
         """The arguments by the names of their parameters, in order, without defaults."""
-        signature = inspect.signature(self.operation.call)
-        return signature.bind(*self.args, **self.kwargs).arguments
+        return private.arguments_of(self.operation, self.args, self.kwargs)
 
     @property
     def first(self):

@@ -1,5 +1,3 @@
-import inspect
-
 import keras
 
 from keras_nladv._copying.opener import Opener
@@ -50,7 +48,7 @@ def _masking_queries(layer, args, kwargs):
     Keras reads it off the tensor as the model runs, and not what is given as `query_mask`. Behind
     what was opened there is none on it.
     """
-    given = inspect.signature(layer.call).bind(*args, **kwargs).arguments
+    given = private.arguments_of(layer, args, kwargs)
     mask, others = private.mask_of(given["query"]), given.get("attention_mask")
     if mask is None or len(given["query"].shape) != 3:
         return kwargs

@@ -47,7 +47,8 @@ def read_steps(model):
         sources = [aliases.get(id(x), id(x)) for x in node.arguments.keras_tensors]
         # As the last layer often does under mixed precision.
         casts = any(x.dtype != node.outputs[0].dtype for x in node.arguments.keras_tensors)
-        if not casts and (isinstance(operation, IDLE) or _is_linear_activation(operation)):
+        is_idle = isinstance(operation, IDLE) and not _is_in_training(node)
+        if not casts and (is_idle or _is_linear_activation(operation)):
             aliases[id(node.outputs[0])] = sources[0]
             continue
         read = _read(node, sources, calls[id(operation)] > 1)
@@ -58,6 +59,11 @@ def read_steps(model):
             shapes[step.outputs[0]] = step.shape(shapes[step.inputs[0]])
         steps += read
     return steps, shapes, [aliases.get(id(x), id(x)) for x in model.outputs]
+
+
+def _is_in_training(node):
+    """Whether a layer is called as in training whenever the model is."""
+    return bool(node.arguments.kwargs.get("training"))
 
 
 def _is_linear_activation(operation):
@@ -86,6 +92,9 @@ def _read(node, sources, is_shared):
             return [AddStep(**common, policy=_policy(node))]
     if not isinstance(operation, keras.Layer):
         return [Step(**common, reason=f"operation {kind} mixes or moves elements")]
+    if isinstance(operation, keras.layers.BatchNormalization) and _is_in_training(node):
+        reason = f"layer '{operation.name}' is called with `training=True`: it depends on the batch"
+        return [Step(**common, reason=reason)]
     rank = len(node.outputs[0].shape) - 2
     first = getattr(operation, "data_format", None) == "channels_first"
     axis = 1 if first and rank > 0 else -1

@@ -281,8 +281,10 @@ class Writer(ModelCopy):
     def base(self, step, inputs, name):
         """Applies the function of an activation to all units."""
         function, policy = step.function, step.policy
-        if isinstance(function, keras.Operation):
-            layer = rebuilt(function, name)
+        if step.weights and function in self.copies:
+            layer = self.copies[function]  # It is in several places.
+        elif isinstance(function, keras.Operation):
+            layer = self.copies.keep(function, rebuilt(function, name))
         elif function is keras.activations.relu:
             layer = keras.layers.ReLU(name=name, dtype=policy)
         else:
@@ -295,11 +297,7 @@ class Writer(ModelCopy):
             ):
                 # The same as an operation, which is called faster. Masks would end at it.
                 return private.with_name(function(inputs), name)
-        outputs = layer(inputs)
-        if step.weights:
-            layer.trainable = function.trainable
-            self.weigh(layer, function.get_weights())
-        return outputs
+        return layer(inputs)
 
 
 def _commutes(step, following):
