@@ -20,18 +20,27 @@ def transfer_attributes(original, copy, but=()):
         copy: Another layer, made and built by the same configuration.
         but: Names of attributes that the copy keeps.
     """
-    for key, value in vars(original).items():
-        if key in but or key in _attributes_of_keras() or not is_plain(value):
+    for key, value in differing(original, copy):
+        if key in but:
+            continue
+        setattr(copy, key, unshared(value))
+    for key, value in {**vars(original)}.items():
+        if isinstance(value, types.MethodType) and value.__self__ is original:
+            ours = vars(copy).get(key)
+            if getattr(ours, "__func__", None) is not value.__func__:
+                setattr(copy, key, types.MethodType(value.__func__, copy))
+
+
+def differing(original, copy):
+    """The attributes of a layer that its copy has otherwise, as pairs of a name and a value."""
+    for key, value in {**vars(original)}.items():
+        if key in _attributes_of_keras() or not is_plain(value):
             continue
         ours = vars(copy).get(key)
         # On torch, layers are not in `vars`.
-        if not is_plain(ours) or isinstance(getattr(copy, key, None), keras.Layer):
-            continue
-        if not _equal(value, ours):
-            if isinstance(value, (list, dict)):
-                # It may be changed in place, and so would that of the other.
-                value = value.copy()
-            setattr(copy, key, value)
+        is_layer = isinstance(getattr(copy, key, None), keras.Layer)
+        if is_plain(ours) and not is_layer and not _equal(value, ours):
+            yield key, value
 
 
 def is_plain(value):
@@ -40,15 +49,28 @@ def is_plain(value):
         value = list(value.values())
     if isinstance(value, (list, tuple)):
         return all(map(is_plain, value))
-    return isinstance(value, PLAIN)
+    is_tensor = keras.ops.is_tensor(value) and not isinstance(value, keras.Variable)
+    return is_tensor or isinstance(value, PLAIN)
+
+
+def unshared(value):
+    """The same value in lists and dicts of its own: others may be changed in place."""
+    if isinstance(value, dict):
+        return {key: unshared(each) for key, each in value.items()}
+    return [unshared(each) for each in value] if isinstance(value, list) else value
 
 
 def _equal(one, other):
+    if keras.ops.is_tensor(one) and keras.ops.is_tensor(other):
+        try:
+            one, other = map(keras.ops.convert_to_numpy, (one, other))
+        except Exception:
+            return True  # They are of a graph, and have no values.
     if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
         return type(one) is type(other) and one.dtype == other.dtype and np.array_equal(one, other)
     try:
         return type(one) is type(other) and bool(one == other)
-    except ValueError:
+    except Exception:
         return False  # Containers of arrays.
 
 

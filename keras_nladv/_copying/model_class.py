@@ -2,11 +2,11 @@
 
 import functools
 import inspect
-import types
 import warnings
 
 import keras
-import numpy as np
+
+from keras_nladv._copying.attributes import is_plain, unshared
 
 # What a class may do otherwise than Keras when a model is trained, evaluated or asked.
 TRAINING = (
@@ -17,7 +17,6 @@ TRAINING = (
     *("compute_loss", "compute_metrics", "reset_metrics", "get_metrics_result"),
 )
 PREDICTION = ("predict", "predict_on_batch", "predict_step", "make_predict_function")
-PLAIN = (bool, int, float, complex, str, bytes, tuple, type(None), types.FunctionType)
 
 
 def of_class(original, plain, *arguments, name):
@@ -86,9 +85,11 @@ def _copy_attributes(original, model):
         if (
             key not in _attributes_of_keras()
             and key not in TRAINING
-            and isinstance(value, (*PLAIN, np.ndarray, np.generic))
+            and is_plain(value)
+            # Keras has containers of its own.
+            and not (isinstance(value, (list, dict)) and key.startswith("_"))
         ):
-            setattr(model, key, value)
+            setattr(model, key, unshared(value))
 
 
 @functools.cache

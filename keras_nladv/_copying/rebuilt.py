@@ -27,13 +27,18 @@ def rebuilt(layer, name, changes=None):
             warnings.simplefilter("ignore")
             config = {**layer.get_config(), **changes, "name": name}
         activation = None if "activation" in changes else getattr(layer, "activation", None)
-        is_unnamed = "<lambda>" in getattr(activation, "__name__", "")
-        if is_unnamed:
-            config["activation"] = "linear"
+        own = {}
+        is_own = inspect.isfunction(activation) and not private.is_keras_function(activation)
+        if is_own and isinstance(config.get("activation"), dict):
+            # Keras knows functions by name if they are registered; a lambda has none.
+            own["activation of the layer"] = activation
+            named = dict.fromkeys(("config", "registered_name"), "activation of the layer")
+            config["activation"] = {"module": "builtins", "class_name": "function", **named}
         if type(layer) is keras.layers.Lambda:
             # Read from a configuration, a lambda would not know the names around it.
             return keras.layers.Lambda(**{**config, **private.lambda_arguments(layer)})
-        copy = _from_config(layer, config, changes)
+        with keras.saving.custom_object_scope(own):
+            copy = _from_config(layer, config, changes)
     except Exception as error:
         kind = type(layer).__name__
         raise ValueError(
@@ -43,9 +48,8 @@ def rebuilt(layer, name, changes=None):
             "all arguments of `__init__`, and classes of one's own that are among these are "
             "registered with `@keras.saving.register_keras_serializable()`."
         ) from error
-    if is_unnamed or activation is keras.ops.gelu:
-        # Keras does not know a lambda by its configuration, and by the name of the other it knows
-        # another function, which does not approximate.
+    if activation is keras.ops.gelu:
+        # By its name Keras knows another function, which does not approximate.
         copy.activation = activation
     return copy
 

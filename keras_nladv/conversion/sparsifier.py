@@ -1,7 +1,9 @@
+import inspect
 from dataclasses import replace
 
 import keras
 
+from keras_nladv._copying.attributes import differing
 from keras_nladv._copying.masks import masks_matter
 from keras_nladv._copying.opener import RECURRENT, Opener, activates, activates_inside
 from keras_nladv._copying.pointwise import (
@@ -303,6 +305,9 @@ class Sparsifier(Opener):
                 self._note(site, prefix, "?", "left", why)
         elif not self._selects(site, prefix):
             self._note(site, prefix, activation, "left", "it is not selected")
+        elif _applies_others(layer):
+            why = "the layer has another one inside than `activation` says"
+            self._note(site, prefix, activation, "left", why)
         else:
             self._note(site, prefix, activation, "converted", f"inside; {why}")
             sparse = self._sparse_prelu(site, layer.compute_dtype, f"{layer.name}_activation")
@@ -316,6 +321,18 @@ class Sparsifier(Opener):
                 self.copies.leave_out(copy, part)
             return outputs
         return self.repeated(node, args, kwargs, prefix)
+
+
+def _applies_others(layer):
+    """Whether functions inside a layer were replaced after it had been made."""
+    plain = rebuilt(layer, layer.name)
+    if not plain.built:
+        plain.build_from_config(layer.get_build_config())
+    return any(
+        inspect.isfunction(value)
+        for old, new in zip(private.sublayers(layer), private.sublayers(plain))
+        for _, value in differing(old, new)
+    )
 
 
 def _not_pointwise(site):

@@ -1,5 +1,7 @@
 """What was set on layers after they were made, and what calls of theirs were given."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -19,7 +21,8 @@ class Scaled(layers.Layer):
         super().__init__(**kwargs)
         self.is_whole = is_whole
         self.scale = 1.0
-        self.shifts = [0.0, 0.0]
+        self.shifts = [0.0, [0.0]]
+        self.gains = ops.ones((4,))
         self.inner = {"dense": [layers.Dense(4, activation="relu")], "elu": layers.ELU(name="elu")}
         self.norm = layers.LayerNormalization()
 
@@ -32,7 +35,10 @@ class Scaled(layers.Layer):
     def call(self, x):
         x = self.inner["elu"](self.inner["dense"][0](x) - 1.0)
         x = self.norm(x * self.weight if self.is_whole else x)
-        return x * self.scale + self.shifts[1]
+        return self.finished(x * self.scale * self.gains + self.shifts[1][0])
+
+    def finished(self, x):
+        return x
 
 
 def copies(model):
@@ -66,7 +72,9 @@ def test_what_was_set_later_is_kept(is_whole):
     values = [call(model)]
     for owner, attribute, value in (
         (block, "scale", 3.0),
-        (block, "shifts", [0.0, 1.0]),
+        (block, "shifts", [0.0, [1.0]]),
+        (block, "gains", ops.convert_to_tensor([1.0, 2.0, 3.0, 4.0])),
+        (block, "finished", types.MethodType(lambda layer, x: x - layer.scale, block)),
         (block.inner["dense"][0], "activation", keras.activations.tanh),
         (block.inner["elu"], "alpha", 0.2),
         (block.norm, "epsilon", 0.7),
@@ -83,8 +91,8 @@ def test_what_was_set_later_is_kept(is_whole):
     assert not copy.get_layer("elu").supports_masking
     if is_whole:
         shifts = copy.get_layer("block").shifts
-        shifts[0] = 5.0
-        assert block.shifts == [0.0, 1.0], "Lists are not shared."
+        shifts[1][0] = 5.0
+        assert block.shifts == [0.0, [1.0]], "Lists are not shared."
 
 
 class Forgetful(Scaled):
@@ -159,3 +167,54 @@ def test_fused_activations_that_have_not_run_keep_their_weights():
         np.testing.assert_allclose(call(copy), expected, rtol=1e-4, atol=1e-6)
         found = [each for each in copy._flatten_layers() if isinstance(each, Steep)]
         assert len({id(each) for each in found}) == 1, "What was one is one."
+
+
+def steeper(x):
+    """Is not registered: Keras loads no model that has it, but the model is there."""
+    return 3.0 * ops.tanh(x)
+
+
+class Closed(layers.Layer):
+    """Is kept whole, and gives its `activation` to a layer inside."""
+
+    def __init__(self, activation, **kwargs):
+        super().__init__(**kwargs)
+        self.activation = keras.activations.get(activation)
+        self.dense = layers.Dense(4, activation=self.activation)
+
+    def build(self, shape):
+        self.weight = self.add_weight(shape=(), initializer="ones")
+        self.dense.build(shape)
+
+    def call(self, x):
+        return self.dense(x) * self.weight
+
+    def get_config(self):
+        activation = keras.activations.serialize(self.activation)
+        return {**super().get_config(), "activation": activation}
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("function", [steeper, lambda x: 3.0 * ops.tanh(x)])
+def test_functions_of_ones_own_need_no_name(function):
+    dense = layers.Dense(4, activation=function)
+    parts = [
+        dense,
+        layers.Activation(function),
+        Closed(function),
+        layers.Dense(2, activation="relu"),
+    ]
+    model = keras.Sequential([keras.Input((4,)), *parts])
+    checked(model)
+    assert model.get_layer(dense.name).activation is function
+
+
+@pytest.mark.once
+def test_another_function_inside_than_the_argument_says_is_left():
+    block = Closed("relu", name="block")
+    model = keras.Sequential([keras.Input((4,)), block, layers.Dense(4, activation="relu")])
+    assert sparsify(model, return_report=True)[1].left == []
+    block.dense.activation = keras.activations.tanh
+    _, report = sparsify(model, return_report=True)
+    assert report.rows[0]["reason"] == "the layer has another one inside than `activation` says"
+    checked(model)
