@@ -46,7 +46,7 @@ def differing(original, copy):
 def is_plain(value):
     """Whether a value is a number, a function, an array or such, or a container of these."""
     if isinstance(value, dict):
-        value = list(value.values())
+        value = [*value, *value.values()]
     if isinstance(value, (list, tuple)):
         return all(map(is_plain, value))
     is_tensor = keras.ops.is_tensor(value) and not isinstance(value, keras.Variable)

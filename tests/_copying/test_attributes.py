@@ -8,6 +8,7 @@ import pytest
 from keras import layers, ops
 
 from keras_nladv import SparsePReLU, collapse, path_length, prune, sparsify
+from tests.cases import once
 from tests.merging.test_own import Steep
 
 X = np.random.default_rng(0).normal(size=(6, 4)).astype("float32")
@@ -64,7 +65,7 @@ def checked(model):
     return expected
 
 
-@pytest.mark.parametrize("is_whole", [True, False])
+@pytest.mark.parametrize("is_whole", [True, once(False)])
 def test_what_was_set_later_is_kept(is_whole):
     block, elu = Scaled(is_whole, name="block"), layers.ELU(name="elu")
     dense = layers.Dense(4, activation=layers.ELU(0.5))
@@ -127,7 +128,7 @@ class Free(layers.Layer):
         return self.norm(x)
 
 
-@pytest.mark.parametrize("training", [pytest.param(False, marks=pytest.mark.once), True])
+@pytest.mark.parametrize("training", [once(False), True])
 def test_training_that_is_fixed(training):
     inputs, inside = keras.Input((4,)), keras.Input((4,))
     x = layers.Dense(4, activation="relu")(inputs, training=training)
@@ -150,6 +151,7 @@ def test_dropout_that_is_always_on_is_kept():
     assert any(isinstance(each, layers.Dropout) for each in collapse(model, cost="macs").layers)
 
 
+@pytest.mark.once
 def test_fused_activations_that_have_not_run_keep_their_weights():
     steep = Steep()
     start = {"alpha_initializer": "random_normal"}

@@ -68,8 +68,9 @@ BOTH = pytest.mark.parametrize("convert", [sparsify, pruned])
 @pytest.mark.parametrize("kind", [Doubling, Tracking])
 def test_the_class_is_kept(convert, kind):
     model = kind(*ends(), name="net")
-    model.factor = 3.0
+    model.factor, model.labels = 3.0, {"names": ["cat", "dog"]}
     copy = convert(model)
+    assert copy.labels == {"names": ["cat", "dog"]}
     assert type(copy) is kind
     assert copy.name == "net"
     losses = []
