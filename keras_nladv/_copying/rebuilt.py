@@ -5,6 +5,9 @@ import keras
 
 from keras_nladv._keras import private
 
+# What a function of one's own is called while a layer is made that applies it.
+ITS_NAME = "activation of the layer"
+
 
 def rebuilt(layer, name, changes=None):
     """Makes a layer or operation like another.
@@ -28,11 +31,9 @@ def rebuilt(layer, name, changes=None):
             config = {**layer.get_config(), **changes, "name": name}
         activation = None if "activation" in changes else getattr(layer, "activation", None)
         own = {}
-        is_own = inspect.isfunction(activation) and not private.is_keras_function(activation)
-        if is_own and isinstance(config.get("activation"), dict):
-            # Keras knows functions by name if they are registered; a lambda has none.
-            own["activation of the layer"] = activation
-            named = dict.fromkeys(("config", "registered_name"), "activation of the layer")
+        if isinstance(config.get("activation"), dict) and _has_no_name(activation):
+            own[ITS_NAME] = activation
+            named = {"config": ITS_NAME, "registered_name": ITS_NAME}
             config["activation"] = {"module": "builtins", "class_name": "function", **named}
         if type(layer) is keras.layers.Lambda:
             # Read from a configuration, a lambda would not know the names around it.
@@ -52,6 +53,15 @@ def rebuilt(layer, name, changes=None):
         # By its name Keras knows another function, which does not approximate.
         copy.activation = activation
     return copy
+
+
+def _has_no_name(activation):
+    """Whether an activation is a function that Keras does not find by its name."""
+    return (
+        inspect.isfunction(activation)
+        and not private.is_keras_function(activation)
+        and keras.saving.get_registered_name(activation) == activation.__name__
+    )
 
 
 def _from_config(layer, config, changes):
