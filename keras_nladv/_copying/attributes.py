@@ -6,8 +6,10 @@ import types
 import keras
 import numpy as np
 
-PLAIN = (bool, int, float, complex, str, bytes, type(None), types.FunctionType)
-PLAIN += (np.ndarray, np.generic)
+PLAIN = (
+    *(bool, int, float, complex, str, bytes, type(None)),
+    *(types.FunctionType, np.ndarray, np.generic),
+)
 # Of what all layers have, what may be set.
 SETTABLE = {"_supports_masking", "supports_masking", "autocast"}
 
