@@ -71,12 +71,6 @@ class Writer(ModelCopy):
                 "argument and a name of its own."
             )
         units = found[0]
-        if getattr(units.activation, "weights", []):
-            raise ValueError(
-                f"Layer '{layer.name}' of class {type(layer).__name__} has a `SparsePReLU` inside, "
-                f"'{name}', whose activation has weights of its own. A plain layer in its place "
-                "would lose these. Take it out of the layer, or give it another activation."
-            )
         names.add(name)
         shape = list(units.get_build_config()["input_shape"])
         if units.granularity == "channel":
@@ -87,6 +81,12 @@ class Writer(ModelCopy):
         inputs = keras.Input(shape[1:], dtype=units.compute_dtype)
         common = {"name": name, "inputs": [], "outputs": [], "node": None}
         step = read_units(units, private.source(units(inputs)), common)
+        if step.weights:
+            raise ValueError(
+                f"Layer '{layer.name}' of class {type(layer).__name__} has a `SparsePReLU` inside, "
+                f"'{name}', whose activation has weights of its own. A plain layer in its place "
+                "would lose these. Take it out of the layer, or give it another activation."
+            )
         if step.linear.all():
             return keras.layers.Activation("linear", name=name, dtype=units.dtype_policy)
         # Made of the configuration it has no weights, those of a PReLU would be lost.

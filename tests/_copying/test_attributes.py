@@ -9,7 +9,7 @@ from keras import layers, ops
 
 from keras_nladv import SparsePReLU, collapse, path_length, prune, sparsify
 from tests.cases import once
-from tests.merging.test_own import Steep
+from tests.swish import Swish
 
 X = np.random.default_rng(0).normal(size=(6, 4)).astype("float32")
 X[0] = 0.0
@@ -153,10 +153,10 @@ def test_dropout_that_is_always_on_is_kept():
 
 @pytest.mark.once
 def test_fused_activations_that_have_not_run_keep_their_weights():
-    steep = Steep()
+    swish = Swish()
     start = {"alpha_initializer": "random_normal"}
     x = inputs = keras.Input((4,))
-    for activation in (layers.PReLU(**start), steep, steep):
+    for activation in (layers.PReLU(**start), swish, swish):
         x = layers.Dense(3, activation=activation)(x)
     x = layers.Reshape((3, 1))(x)
     x = layers.TimeDistributed(layers.Dense(2, activation=layers.PReLU(**start)))(x)
@@ -167,7 +167,7 @@ def test_fused_activations_that_have_not_run_keep_their_weights():
     expected = call(model)
     for copy in (sparse, pruned, collapse(sparse, cost="macs")):
         np.testing.assert_allclose(call(copy), expected, rtol=1e-4, atol=1e-6)
-        found = [each for each in copy._flatten_layers() if isinstance(each, Steep)]
+        found = [each for each in copy._flatten_layers() if isinstance(each, Swish)]
         assert len({id(each) for each in found}) == 1, "What was one is one."
 
 

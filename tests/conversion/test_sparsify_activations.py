@@ -7,6 +7,7 @@ from keras import layers, ops
 
 from keras_nladv import SparsePReLU, nonlinearity_report, register_path_rule, sparsify
 from tests.copies import activations, arrays, assert_close, sparsified
+from tests.swish import Swish
 
 pytestmark = pytest.mark.usefixtures("fast_weights")
 
@@ -304,20 +305,6 @@ def test_integers_are_no_units():
     assert report.converted == ["only"]
     assert [row["reason"] for row in report.rows] == ["it is applied to integers", ""]
     assert len(activations(sparse)) == 1
-
-
-@keras.saving.register_keras_serializable(package="tests")
-class Swish(layers.Layer):
-    """A user's own, with a weight."""
-
-    def build(self, shape):
-        self.beta = self.add_weight(shape=(shape[-1],), initializer="random_normal")
-
-    def call(self, x):
-        return x * ops.sigmoid(self.beta * x)
-
-
-register_path_rule(Swish, "activation")
 
 
 @keras.saving.register_keras_serializable(package="tests")

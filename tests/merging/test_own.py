@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from keras_nladv import NonlinearitySparsity, SparsePReLU, collapse, prune, register_path_rule
+from keras_nladv import NonlinearitySparsity, SparsePReLU, collapse, prune
 from keras_nladv.merging import own
 from keras_nladv.merging.own import OWN
 from keras_nladv.merging.surgeon import Surgeon
 from tests.cases import once
+from tests.swish import Swish
 
 from .test_collapse import difference
 
@@ -54,20 +55,6 @@ class Stubborn(Own):
 
     def get_config(self):
         return {}
-
-
-@keras.saving.register_keras_serializable("tests")
-class Steep(layers.Layer):
-    """An activation with a weight for each channel."""
-
-    def build(self, shape):
-        self.steepness = self.add_weight(shape=(shape[-1],), initializer="random_normal")
-
-    def call(self, x):
-        return x * ops.sigmoid(self.steepness * x)
-
-
-register_path_rule(Steep, "activation")
 
 
 def holds(model):
@@ -203,22 +190,22 @@ class Doubled(Own):
 @pytest.mark.parametrize("slopes", [once((0.0,)), (0.0, 1.0), once((0.0, 0.3, 1.0))])
 def test_activations_keep_their_weights(slopes, tmp_path):
     inputs = keras.Input((4, 5, 3))
-    x = Steep()(layers.Conv2D(4, 1)(inputs))
+    x = Swish()(layers.Conv2D(4, 1)(inputs))
     for trained in (True, False):
-        units = SparsePReLU(activation=Steep(trainable=trained))
+        units = SparsePReLU(activation=Swish(trainable=trained))
         x = units(layers.Conv2D(4, 1)(x))
         units.alpha.assign(np.resize(slopes, 4))
     model = keras.Model(inputs, layers.Conv2D(2, 1)(x))
     names = [each.name for each in Surgeon(model).forms()]
     assert not any("in two" in name for name in names), "The weights are those of all channels."
     collapsed = checked(model, (2, 4, 5, 3), tmp_path)
-    steep = [each for each in collapsed.layers if isinstance(each, Steep)]
-    assert [len(each.trainable_weights) for each in steep] == [1, 1, 0]
+    swish = [each for each in collapsed.layers if isinstance(each, Swish)]
+    assert [len(each.trainable_weights) for each in swish] == [1, 1, 0]
 
 
 @pytest.mark.once
 def test_what_cannot_be_replaced_is_said():
-    layer = Doubled(4, SparsePReLU(activation=Steep()))
+    layer = Doubled(4, SparsePReLU(activation=Swish()))
     model = keras.Sequential([keras.Input((4,)), layer])
     with pytest.raises(ValueError, match=r"Layer 'doubled.*has weights of its own.*Take it out"):
         collapse(model, cost="macs")
