@@ -63,7 +63,7 @@ class Engine:
     others: ClassVar[tuple[str, ...]] = ()
     multiple: ClassVar[int] = 1
     forms: ClassVar[tuple[str, ...]] = (
-        *("maximum", "clip", "prelu", "gate", "apart", "sum", "where", "shifted"),
+        *("maximum", "clip", "prelu", "gate", "apart", "sum", "where", "shifted", "hard_shifted"),
     )
     tolerance: float | None = None
 

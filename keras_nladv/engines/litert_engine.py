@@ -31,6 +31,10 @@ class LiteRT(Engine):
     }
     extra: ClassVar = {"tensorflow": "litert", "torch": "litert-torch"}
     suffix = ".tflite"
+    # It clips what a convolution puts out at once, and has no other function for that.
+    forms = (
+        *("maximum", "clip", "prelu", "hard_shifted", "gate", "apart", "sum", "where", "shifted"),
+    )
 
     def __init__(self, model, *, dynamic_range=False, **kwargs):
         self.dynamic_range = flag("dynamic_range", dynamic_range)

@@ -24,7 +24,9 @@ class ONNXRuntime(Engine):
     # Channels in blocks of 8 or 16, by the processor; convolutions with others are much slower.
     multiple = 16
     # For a bound or a choice its blocks are taken apart, not for convolutions and sums.
-    forms = ("shifted", "apart", "maximum", "clip", "prelu", "sum", "where", "gate")
+    forms = (
+        *("shifted", "hard_shifted", "apart", "maximum", "clip", "prelu", "sum", "where", "gate"),
+    )
 
     def convert(self, model):
         import onnxruntime

@@ -125,9 +125,13 @@ def depthwise_conv(call):
     )
 
 
-def let_through(operation):
+def let_through(operation, factor=1):
     """Which channels a layer lets through that multiplies each with 0 or 1, once and for all, as
     `collapse` writes such: a bool array that broadcasts with its output; `None` if it is another.
+
+    Args:
+        operation: A layer or operation.
+        factor: What it may multiply with in place of 1.
     """
     if type(operation) is layers.Rescaling:
         factors = np.asarray(operation.scale)
@@ -141,7 +145,7 @@ def let_through(operation):
         factors = ops.convert_to_numpy(operation.kernel).ravel()
     else:
         return None
-    return factors != 0 if factors.ndim and np.isin(factors, (0, 1)).all() else None
+    return factors != 0 if factors.ndim and np.isin(factors, (0, 1, factor)).all() else None
 
 
 def depthwise(call, channels, kernel, axis):

@@ -102,9 +102,11 @@ def by_own_gate(call):
         return gate.labels if private.producer(made.input).input is tensor else None
     if type(made).__name__ == "Multiply" and isinstance(made.input, keras.KerasTensor):
         made = private.producer(made.input)
-    if type(made).__name__ not in (*GATES, "Relu6"):
+    name = type(made).__name__
+    if name not in (*GATES, "Relu6"):
         return None
-    reaching = let_through(private.producer(made.input))
+    # What it gates may have been divided by 6 in the layer before, since it is open at 6.
+    reaching = let_through(private.producer(made.input), 6 if name == "Relu6" else 1)
     if reaching is None or private.source(made.input).arguments.keras_tensors != [tensor]:
         return None
     earlier = call.reading.activation_before(gate)

@@ -25,7 +25,7 @@ BOUNDS = {
     "HardTanh": (-1.0, 1.0),
 }
 # Forms with arrays, which not all backends take as they are if they are not float32.
-WITH_ARRAYS = ("maximum", "clip", "gate", "shifted")
+WITH_ARRAYS = ("maximum", "clip", "gate", "shifted", "hard_shifted")
 # What a number is multiplied with in functions that do that, at most 1: a gate, which is open where
 # it is 1. Keys are as above.
 GATES = {
@@ -37,10 +37,10 @@ GATES = {
     "HardSilu": keras.ops.hard_sigmoid,
 }
 # How a gate is written that is kept open by what is added to its input, instead of a shift: the
-# function, the shift, what is added, and a factor that makes the result 1.
+# function, the shift, what is added, and how large the result is where the gate is open.
 SHIFTED = {
-    keras.ops.sigmoid: (keras.ops.sigmoid, 0.0, 40.0, None),
-    keras.ops.hard_sigmoid: (keras.ops.relu6, 3.0, 6.0, np.float32(1 / 6)),
+    keras.ops.sigmoid: (keras.ops.sigmoid, 0.0, 40.0, 1.0),
+    keras.ops.hard_sigmoid: (keras.ops.relu6, 3.0, 6.0, 6.0),
 }
 
 
@@ -107,6 +107,21 @@ def chosen(step, inputs):
     return step.form if step.form in names else names[0]
 
 
+def divisor(step):
+    """What the map before an activation is to be divided by, since the form of the activation comes
+    to so much more; 1 as a rule.
+
+    Args:
+        step: An `ActivationStep`.
+    """
+    if step.form != "hard_shifted" or step.form not in available(step):
+        return 1.0
+    if step.policy.compute_dtype != "float32":
+        return 1.0  # Another form is chosen then.
+    *_, opened = SHIFTED[gate_of(step.function)]
+    return opened
+
+
 def _is_binary(step):
     return bool(np.isin(step.slopes, (0.0, 1.0)).all())
 
@@ -121,6 +136,10 @@ def _is_clipped(step):
 
 def _is_gated(step):
     return _is_binary(step) and gate_of(step.function) is not None
+
+
+def _is_hard(step):
+    return gate_of(step.function) is keras.ops.hard_sigmoid
 
 
 def _stays_at_zero(step):
@@ -161,13 +180,14 @@ def _gate(writer, step, inputs, name):
 
 def _shifted(writer, step, inputs, name):
     """`x * gate(x + shift)`, with no `x` and a shift that opens the gate where units are linear."""
-    function, shift, opening, factor = SHIFTED[gate_of(step.function)]
+    function, shift, opening, opened = SHIFTED[gate_of(step.function)]
     part = writer.names.unique(f"{name}_nonlinear")
     shifts = np.where(step.linear, opening, shift)
-    gate = function(_scaled(writer, step, inputs, ~step.linear, part, shifts))
-    if factor is not None:
+    scale = np.where(step.linear, 0.0, step.divided)
+    gate = function(_scaled(writer, step, inputs, scale, part, shifts))
+    if opened != step.divided:
         gate = private.with_name(gate, writer.names.unique(f"{name}_gate"))
-        gate = keras.ops.multiply(gate, factor)
+        gate = keras.ops.multiply(gate, np.float32(step.divided / opened))
     gate = private.with_name(gate, writer.names.unique(f"{name}_open"))
     return private.with_name(keras.ops.multiply(inputs, gate), name)
 
@@ -241,7 +261,8 @@ FORMS = {
     "sum": (lambda step: True, _sum),
     "clip": (lambda step: _is_binary(step) and _is_clipped(step), _clip),
     "gate": (_is_gated, _gate),
-    "shifted": (_is_gated, _shifted),
+    "shifted": (lambda step: _is_gated(step) and not _is_hard(step), _shifted),
+    "hard_shifted": (lambda step: _is_gated(step) and _is_hard(step), _shifted),
     "apart": (lambda step: _is_binary(step) and _stays_at_zero(step), _apart),
 }
 

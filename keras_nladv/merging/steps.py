@@ -100,6 +100,7 @@ class ActivationStep(Step):
         form: How to write it where some units are linear, one of `forms.FORMS`; empty for the
             default.
         trainable: Whether its slopes are trained.
+        divided: What its input has been divided by, see `forms.divisor`.
     """
 
     function: Callable[..., Any] = field(kw_only=True)
@@ -109,6 +110,7 @@ class ActivationStep(Step):
     masked: bool = field(kw_only=True, default=False)
     form: str = field(kw_only=True, default="")
     trainable: bool = field(kw_only=True, default=True)
+    divided: float = field(kw_only=True, default=1.0)
 
     @property
     def linear(self):

@@ -9,9 +9,9 @@ from keras_nladv._copying.pointwise import fuses_activation
 from keras_nladv._copying.rebuilt import rebuilt
 from keras_nladv._keras import private
 from keras_nladv.layers.sparse_prelu import SparsePReLU
-from keras_nladv.merging import own
-from keras_nladv.merging.forms import FORMS, chosen
+from keras_nladv.merging import forms, own
 from keras_nladv.merging.linear_layers import CONVOLUTIONS, DEPTHWISE, PADDINGS
+from keras_nladv.merging.linear_map import LinearMap
 from keras_nladv.merging.reader import read_units
 from keras_nladv.merging.steps import ActivationStep, AddStep, MapStep, same_dtype
 
@@ -169,7 +169,13 @@ class Writer(ModelCopy):
                     # A layer of its own would keep one more tensor while the model runs.
                     fused.add(id(following))
                     activation = following.function
-                if step.node is None:
+                if is_followed and _divides(step, following):
+                    # Instead of an operation more.
+                    fused.add(id(following))
+                    divided = forms.divisor(following)
+                    outputs = self._map(_over(step, divided), activation, *inputs)
+                    outputs = self.activation(replace(following, divided=divided), outputs)
+                elif step.node is None:
                     outputs = self._map(step, activation, *inputs)
                 else:
                     if activation is not keras.activations.linear:
@@ -275,7 +281,7 @@ class Writer(ModelCopy):
             inputs = keras.layers.Activation("linear", name=cast, dtype=step.policy)(inputs)
         if not step.slopes.any():
             return self.base(step, inputs, name)
-        _, write = FORMS[chosen(step, inputs)]
+        _, write = forms.FORMS[forms.chosen(step, inputs)]
         return write(self, step, inputs, name)
 
     def base(self, step, inputs, name):
@@ -311,6 +317,27 @@ def _commutes(step, following):
         and step.slopes.min() >= 0
         and step.slopes.any()
     )
+
+
+def _divides(step, following):
+    """Whether the step after a map is an activation that takes its output divided by a number."""
+    return (
+        isinstance(following, ActivationStep)
+        and forms.divisor(following) != 1
+        and same_dtype(step, following)
+        and step.axis == following.axis
+        and step.kind != "any"
+        and not step.map.takes_one
+    )
+
+
+def _over(step, number):
+    """A map divided by a number."""
+    linear = step.map
+    scale = LinearMap.diagonal(
+        np.full(linear.outputs, 1 / number), np.zeros(linear.outputs), linear.rank
+    )
+    return replace(step, map=linear.then(scale), node=None)
 
 
 def _fits(step, following):

@@ -28,7 +28,7 @@ BINARY = {
     "gelu": ("gelu", {"apart", "where", "sum"}),
     "sigmoid": ("sigmoid", {"where", "sum"}),
     "silu": ("silu", {"gate", "shifted", "apart", "where", "sum"}),
-    "hard_silu": (keras.ops.hard_silu, {"gate", "shifted", "apart", "where", "sum"}),
+    "hard_silu": (keras.ops.hard_silu, {"gate", "hard_shifted", "apart", "where", "sum"}),
     "leaky": (layers.LeakyReLU(0.1), {"where", "sum"}),
     "threshold": (layers.ReLU(threshold=0.5), {"where", "sum"}),
     **{name: (function, {"clip", "apart", "where", "sum"}) for name, function in CLIPPED.items()},
@@ -107,13 +107,49 @@ def test_forms_are_equal(name, tmp_path):
         collapsed = written(model, *both)
         assert difference(model, collapsed, (2, 5, 6, 4)) < 1e-6
         assert path_length(collapsed) == pytest.approx(path_length(model)), form
-        if form in ("maximum", "clip", "prelu", "gate", "shifted"):
+        if form in ("maximum", "clip", "prelu", "gate", "shifted", "hard_shifted"):
             assert counts(collapsed) == counts(model), form
         collapsed.save(tmp_path / "model.keras")
         with zipfile.ZipFile(tmp_path / "model.keras") as file:
             assert b"keras_nladv" not in file.read("config.json")
         loaded = keras.models.load_model(tmp_path / "model.keras")
         assert difference(collapsed, loaded, (2, 5, 6, 4)) == 0
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        layers.Dense(6),
+        layers.Conv2D(6, 3, strides=2, padding="same", use_bias=False),
+        layers.DepthwiseConv2D(3, depth_multiplier=2),
+        layers.BatchNormalization(),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_hard_gates_need_no_factor_behind_a_map(before):
+    """What it comes to six times as much of is divided by six in the layer before."""
+    inputs = keras.Input((5, 6, 4))
+    x = layers.Conv2D(4, 1)(inputs) if isinstance(before, layers.BatchNormalization) else inputs
+    x = SparsePReLU(activation=keras.ops.hard_silu, name="units")(before(x))
+    model = randomized(keras.Model(inputs, layers.AveragePooling2D(2)(x)), 0.5)
+    collapsed = written(model, "units as hard_shifted")
+    made = [type(operation).__name__ for operation in collapsed.operations]
+    assert made.count("Multiply") == 1
+    assert difference(model, collapsed, (2, 5, 6, 4)) < 1e-6
+    assert path_length(collapsed) == pytest.approx(path_length(model))
+    assert counts(collapsed) == counts(model)
+
+
+@pytest.mark.once
+def test_hard_gates_keep_their_factor_where_the_map_has_other_readers():
+    inputs = keras.Input((5, 6, 4))
+    x = layers.Conv2D(6, 3)(inputs)
+    y = SparsePReLU(activation=keras.ops.hard_silu, name="units")(x)
+    model = randomized(keras.Model(inputs, [x, y]), 0.5)
+    collapsed = written(model, "units as hard_shifted")
+    made = [type(operation).__name__ for operation in collapsed.operations]
+    assert made.count("Multiply") == 2
+    assert difference(model, collapsed, (2, 5, 6, 4)) < 1e-6
 
 
 def test_slopes_between():
