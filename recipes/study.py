@@ -136,7 +136,7 @@ if isinstance(config, Run):
     print(
         f"study    {study.title}: {most} cells at most\nbackend  {backend}\noutput   {directory}\n"
     )
-    clock = Clock(directory, config.stop_after or math.inf)
+    clock = Clock(directory, config.stop_after or study.stop_after or math.inf)
     left_out = 0
     try:
         with tqdm(total=most, unit="cell", dynamic_ncols=True, disable=None) as bar:

@@ -43,7 +43,7 @@ class Run:
     known: Annotated[list[str], tyro.conf.arg(metavar="TABLE.csv...")] = dataclasses.field(
         default_factory=list
     )
-    # No cell is begun that will not be through in so many minutes.
+    # No cell is begun that will not be through in so many minutes. Default: what the study says.
     stop_after: Annotated[
         float | None, Field(gt=0), tyro.conf.arg(metavar="MINUTES", help_behavior_hint="")
     ] = None

@@ -217,6 +217,8 @@ class Study:
     # For each of `studies.claims.CLAIMS` that is judged its key, as `claim`, and its arguments.
     claims: list[dict[str, JsonValue]] = dataclasses.field(default_factory=list)
     about: str = ""
+    # For how many minutes cells are begun, if the command line does not say.
+    stop_after: Annotated[float, Field(gt=0)] | None = None
 
     __pydantic_config__: ClassVar = EXACT
 

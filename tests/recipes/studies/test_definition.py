@@ -119,6 +119,7 @@ def test_arguments(tables):
         ({"experiments": [3]}, r"experiments\[0\] must be an object"),
         ({"claims": [3]}, r"claims\[0\] must be"),
         ({"about": ["a"]}, "about must be a valid string"),
+        ({"stop_after": 0}, "stop_after must be greater than 0"),
         ({"0.seed": [0]}, r"experiments\[0\].seed is no known key"),
         ({"0.rank": -1}, r"experiments\[0\].rank must be greater than or equal to 0"),
         ({"1.ladder": LADDER | {"option": "strength"}}, "ladder.option must be 'target_path"),
