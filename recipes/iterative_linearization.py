@@ -31,6 +31,7 @@ from tqdm import tqdm
 from data.batches import batches_of, even_batch_size
 from keras_nladv.events import EventLog
 from keras_nladv.tangent import IterativeLinearization
+from networks.dense_networks import dense_network
 from results.plots import plot_feature_updates
 from results.seeds import columns, over_seeds, percent
 from running.run import Run
@@ -48,6 +49,9 @@ def network():
     model = keras.Sequential([keras.Input(data.shape)])
     # In float32: images may have any range.
     model.add(layers.Normalization(**data.moments(), dtype="float32"))
+    if config.network != "conv":
+        model.add(dense_network(config.network, data.shape, data.classes))
+        return model
     for filters, strides in ((32, 1), (32, 2), (64, 1), (64, 2)):
         model.add(
             layers.Conv2D(

@@ -1,6 +1,6 @@
 import dataclasses
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from pydantic import AfterValidator, Field
@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 from data.images import Images
 from options.images_config import ImagesConfig
 from options.kinds import Amount, Count, Positive, once
+from running.errors import RecipeError
 
 
 def is_period(period: str) -> str:
@@ -24,6 +25,9 @@ class Config(ImagesConfig):
     config.json in the run directory holds every option as it was used.
     """
 
+    # conv: four convolutions and a pooling; or lenet (LeNet-5-Caffe), conv4 or mlp, as in
+    # neural_tangent_transfer.py.
+    network: Literal["conv", "lenet", "conv4", "mlp"] = "conv"
     # Numbers of steps between two updates of the features, or never. Default: 1 and never, and
     # those with which there are 100, 30, 10, 4 and 1 updates.
     periods: Annotated[
@@ -43,7 +47,7 @@ class Config(ImagesConfig):
     batch_size: Annotated[Count, Field(ge=1)] = None
     # Momentum of SGD.
     momentum: Annotated[float, Field(ge=0, le=1)] = 0.0
-    # Factor of all numbers of channels.
+    # Factor of all numbers of channels, of conv.
     width: Amount = 1.0
     # Hold the Jacobian only: outputs are those of the network itself, not of its tangent.
     jacobian_only: bool = False
@@ -58,8 +62,13 @@ class Config(ImagesConfig):
         """Chooses what the command line left open.
 
         Raises:
-            RecipeError: If there are fewer images than an option asks for.
+            RecipeError: If there are fewer images than an option asks for, or if `width` has
+                nothing to say.
         """
+        if self.width != 1 and self.network != "conv":
+            raise RecipeError(
+                f"--width is for --network conv alone. Received: {self.width} with {self.network}"
+            )
         self.default(batch_size=64 if data.small else 128)
         data.require_batches(batch_size=self.batch_size)
         if not self.periods:

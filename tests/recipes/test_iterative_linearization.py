@@ -106,6 +106,18 @@ def test_a_rate_that_diverges(npz, tmp_path):
 
 
 @pytest.mark.once
+def test_lenet(npz, tmp_path):
+    path = tmp_path / "run"
+    arguments = "--network lenet --epochs 1 --batch-size 40 --periods 3 --learning-rates 0.02"
+    status, out, err = recipe.run_here(f"--dataset {npz} --run-dir {path} {arguments} --repeats 1")
+    assert status == 0, err
+    # Kernels of 3 x 3 and 2 x 2, from one channel; two halvings of 8 x 8; 500 units.
+    units = 20 * 9 + 20, 50 * 80 + 50, 500 * 50 + 500
+    assert f"{sum(units) + 10 * 500 + 10:,} parameters" in out
+    assert [row["feature_updates"] for row in points(path)] == [1]
+
+
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -113,6 +125,7 @@ def test_a_rate_that_diverges(npz, tmp_path):
         ("--periods 2 2", "--periods must name each value once. Received: ['2', '2']"),
         ("--learning-rates 0", "--learning-rates must be greater than 0. Received: 0.0"),
         ("--train-images 50", "--batch-size must be at most 50"),
+        ("--network mlp --width 2", "--width is for --network conv alone. Received: 2.0 with mlp"),
         ("--resume", "add --run-dir DIR"),
     ],
 )

@@ -325,7 +325,9 @@ def test_known_and_clock(finished, file, tmp_path):
     assert out.count("known ") == 2
     timed = tmp_path / "tiny.toml"
     timed.write_text(f"stop_after = 1e-9\n{file.read_text()}")
-    status, out, err = recipe.run_here(f"run {timed} --study-dir {tmp_path / 'timed'} --only digits")
+    status, out, err = recipe.run_here(
+        f"run {timed} --study-dir {tmp_path / 'timed'} --only digits"
+    )
     assert status == 0, err
     assert "Stopped by the clock: 2 cells at least were not begun" in out
 
