@@ -116,8 +116,11 @@ def divisor(step):
     """
     if step.form != "hard_shifted" or step.form not in available(step):
         return 1.0
-    if step.policy.compute_dtype != "float32":
-        return 1.0  # Another form is chosen then.
+    # Where merging has left units of one kind it is written without its form, and so are other
+    # numbers.
+    is_mixed = step.linear.any() and not step.linear.all()
+    if not is_mixed or step.policy.compute_dtype != "float32":
+        return 1.0
     *_, opened = SHIFTED[gate_of(step.function)]
     return opened
 

@@ -140,6 +140,21 @@ def test_hard_gates_need_no_factor_behind_a_map(before):
     assert counts(collapsed) == counts(model)
 
 
+@pytest.mark.parametrize("name", BINARY)
+def test_what_is_left_of_a_form_when_linear_units_are_merged(name):
+    """Those that are left are nonlinear, and in a chain of three both kinds."""
+    function, forms = BINARY[name]
+    inputs = keras.Input((4,))
+    one = SparsePReLU(activation=function, name="one")(layers.Dense(6, name="a")(inputs))
+    two = SparsePReLU(activation=function, name="two")(layers.Dense(5, name="b")(one))
+    model = randomized(keras.Model(inputs, layers.Dense(3, name="c")(two)), 0.5)
+    known = {each.name for each in Surgeon(model).forms()}
+    for form in forms:
+        both = [each for each in (f"one as {form}", f"two as {form}") if each in known]
+        collapsed = written(model, *both, "a + b")
+        assert difference(model, collapsed, (2, 4)) < 1e-6, form
+
+
 @pytest.mark.once
 def test_hard_gates_keep_their_factor_where_the_map_has_other_readers():
     inputs = keras.Input((5, 6, 4))

@@ -18,6 +18,7 @@ from studies.statistics.spread import LEVEL, Spread
 
 # With fewer tasks, hardly any order of them is no accident.
 TASKS = 6
+MARKERS = ("o", "s", "^", "D")
 
 
 @dataclasses.dataclass
@@ -95,8 +96,10 @@ class Difficulty(LateAgainstEarly):
         for number, (lack, gap, experiment) in enumerate(found):
             color = COLORS[number % len(COLORS)]
             xs = [lack.mean] * len(gap.values)
-            axes.plot(xs, gap.values, "o", color=color, alpha=0.4)
-            axes.plot(lack.mean, gap.mean, "_", color=color, ms=24, mew=3, label=experiment)
+            # More tasks than colors are told apart by their marks.
+            marker = MARKERS[number // len(COLORS) % len(MARKERS)]
+            axes.plot(xs, gap.values, marker, color=color, alpha=0.4, label=experiment)
+            axes.plot(lack.mean, gap.mean, "_", color=color, ms=24, mew=3)
         axes.set_ylabel("late - early, points")
         axes.margins(0.15)
         axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
