@@ -137,12 +137,8 @@ def _is_clipped(step):
     return None not in (bounds_of(step.function) or (None,))
 
 
-def _is_gated(step):
-    return _is_binary(step) and gate_of(step.function) is not None
-
-
-def _is_hard(step):
-    return gate_of(step.function) is keras.ops.hard_sigmoid
+def _is_gated(step, *gates):
+    return _is_binary(step) and gate_of(step.function) in (gates or SHIFTED)
 
 
 def _stays_at_zero(step):
@@ -264,8 +260,8 @@ FORMS = {
     "sum": (lambda step: True, _sum),
     "clip": (lambda step: _is_binary(step) and _is_clipped(step), _clip),
     "gate": (_is_gated, _gate),
-    "shifted": (lambda step: _is_gated(step) and not _is_hard(step), _shifted),
-    "hard_shifted": (lambda step: _is_gated(step) and _is_hard(step), _shifted),
+    "shifted": (lambda step: _is_gated(step, keras.ops.sigmoid), _shifted),
+    "hard_shifted": (lambda step: _is_gated(step, keras.ops.hard_sigmoid), _shifted),
     "apart": (lambda step: _is_binary(step) and _stays_at_zero(step), _apart),
 }
 

@@ -169,10 +169,10 @@ class Writer(ModelCopy):
                     # A layer of its own would keep one more tensor while the model runs.
                     fused.add(id(following))
                     activation = following.function
-                if is_followed and _divides(step, following):
+                divided = _divisor(step, following) if is_followed else 1.0
+                if divided != 1:
                     # Instead of an operation more.
                     fused.add(id(following))
-                    divided = forms.divisor(following)
                     outputs = self._map(_over(step, divided), activation, *inputs)
                     outputs = self.activation(replace(following, divided=divided), outputs)
                 elif step.node is None:
@@ -319,16 +319,16 @@ def _commutes(step, following):
     )
 
 
-def _divides(step, following):
-    """Whether the step after a map is an activation that takes its output divided by a number."""
-    return (
+def _divisor(step, following):
+    """What a map is divided by for the step after it, 1 as a rule."""
+    fits = (
         isinstance(following, ActivationStep)
-        and forms.divisor(following) != 1
         and same_dtype(step, following)
         and step.axis == following.axis
         and step.kind != "any"
         and not step.map.takes_one
     )
+    return forms.divisor(following) if fits else 1.0
 
 
 def _over(step, number):
