@@ -49,6 +49,9 @@ class Engine:
             of, by channels of zeros.
         forms: The forms of partly linear activations, in the order in which it runs them fastest,
             as a rule. It is the first that others are compared with.
+        forms_at_one_position: The same where there is one position, as behind a global pooling or
+            in a `Dense` layer for a sample, so that it is the number of operations that counts.
+            Empty if they are the same.
 
     Raises:
         ImportError: If a package is not installed.
@@ -65,6 +68,7 @@ class Engine:
     forms: ClassVar[tuple[str, ...]] = (
         *("maximum", "clip", "prelu", "gate", "apart", "sum", "where", "shifted", "hard_shifted"),
     )
+    forms_at_one_position: ClassVar[tuple[str, ...]] = ()
     tolerance: float | None = None
 
     def __init__(

@@ -25,8 +25,10 @@ class ONNXRuntime(Engine):
     multiple = 16
     # For a bound or a choice its blocks are taken apart, not for convolutions and sums.
     forms = (
-        *("shifted", "hard_shifted", "apart", "maximum", "clip", "prelu", "sum", "where", "gate"),
+        *("scaled", "shifted", "hard_shifted", "apart", "maximum", "clip", "prelu", "sum", "where"),
+        "gate",
     )
+    forms_at_one_position = ("scaled", "maximum", "clip", "gate", "where")
 
     def convert(self, model):
         import onnxruntime
@@ -87,7 +89,11 @@ def _from_tensorflow(model, specs):
             input_names=names[0],
             output_names=names[1],
             opset=OPSET,
-            custom_op_handlers={"Erfc": (_erfc, []), "Expm1": (_expm1, [])},
+            custom_op_handlers={
+                "Erfc": (_erfc, []),
+                "Expm1": (_expm1, []),
+                "Maximum": (_maximum, []),
+            },
             tensors_to_rename=dict(zip([*names[0], *names[1]], [*readable[0], *readable[1]])),
         )
     return proto
@@ -115,3 +121,18 @@ def _difference(graph, node, name, operation, is_one_first):
     value = graph.make_node(operation, [inputs], shapes=[shape], dtypes=[dtype]).output[0]
     operands = [one, value] if is_one_first else [value, one]
     graph.make_node("Sub", operands, outputs=[output], name=name, shapes=[shape], dtypes=[dtype])
+
+
+def _maximum(graph, node, name, args):
+    """Writes two bounds for all numbers as one operation, which is computed with a convolution."""
+    bounded = node.inputs[0]
+    (output,) = node.output
+    shape, dtype = graph.get_shape(output), graph.get_dtype(output)
+    inputs, operation = node.input, "Max"
+    if bounded.type in ("Minimum", "Min"):
+        bounds = node.input[1], bounded.input[1]
+        constants = node.inputs[1], bounded.inputs[1]
+        if all(x.is_const() and graph.get_shape(y) == [] for x, y in zip(constants, bounds)):
+            inputs, operation = [bounded.input[0], *bounds], "Clip"
+    graph.remove_node(node.name)
+    graph.make_node(operation, inputs, outputs=[output], name=name, shapes=[shape], dtypes=[dtype])

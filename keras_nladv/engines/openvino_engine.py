@@ -23,6 +23,8 @@ class OpenVINO(Engine):
     extra = "openvino"
     suffix = ".xml"
     others = (".bin",)
+    forms = ("scaled", *Engine.forms)
+    forms_at_one_position = ("scaled", "maximum", "clip", "gate", "where")
 
     def __init__(self, model, *, precision="f32", **kwargs):
         if precision not in ("f32", "bf16", "f16", None):

@@ -120,6 +120,7 @@ def depthwise_conv(call):
     chosen = let_through(call.operation)
     if chosen is not None:
         return with_activation(call, call.scaled(passes(call), chosen))
+    call.reading.note_given(call.operation, call.first)
     return with_activation(
         call, depthwise(call, call.first, call.operation.kernel, channels_axis(call))
     )

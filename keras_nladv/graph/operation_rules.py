@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from keras_nladv._keras import private
+from keras_nladv.graph.around_zero import BOUND, CLIPPED
 from keras_nladv.graph.channel_graph import NO_CHANNEL
 from keras_nladv.graph.channels import Channels, compress
 from keras_nladv.graph.layer_rules import (
@@ -140,7 +141,12 @@ def clip(call):
             (call.operation.x_max, np.greater_equal),
         )
     )
-    return fixed_activation(call, call.first, "clip", (below & above).astype("float64"))
+    slopes = (below & above).astype("float64")
+    low, high = call.operation.x_min, call.operation.x_max
+    if not (type(low) is type(high) is float and low <= BOUND < -BOUND <= high):
+        return fixed_activation(call, call.first, "clip", slopes)
+    maker = private.producer(call.operation.input)
+    return fixed_activation(call, call.first, "clip", slopes, maker=maker, straight=CLIPPED)
 
 
 def is_beyond(bound, compare):

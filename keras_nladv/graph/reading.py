@@ -26,6 +26,8 @@ class Reading:
         self.assumes_sizes = False
         self._indices: dict[tuple[str | int, int], int] = {}
         self._behind: dict[bytes, Activation] = {}
+        self._factors: dict[bytes, np.ndarray] = {}
+        self._given: dict[int, np.ndarray | None] = {}
         self._open_gates: list[keras.Operation] = []
 
     def meet(self, activation, labels, units):
@@ -46,6 +48,19 @@ class Reading:
     def activation_before(self, channels):
         """The `Activation` right before some `Channels`, or `None`."""
         return self._behind.get(channels.labels.tobytes())
+
+    def note_factors(self, labels, factors):
+        """Notes by how much less an activation puts out, an array of shape (units,), by the labels
+        behind it."""
+        self._factors[labels.tobytes()] = factors
+
+    def note_given(self, layer, channels):
+        """Notes by how much less a layer is given of some `Channels`, if that is known."""
+        self._given[id(layer)] = self._factors.get(channels.labels.tobytes())
+
+    def given_to(self, layer):
+        """By how much less a layer is given, an array of shape (inputs,), or `None`."""
+        return self._given.get(id(layer))
 
     def note_open_gate(self, operation):
         """Notes a bound by which a gate is kept open for some units."""

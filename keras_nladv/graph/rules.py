@@ -16,6 +16,7 @@ import numpy as np
 
 from keras_nladv._keras import private
 from keras_nladv.graph.activation import Activation
+from keras_nladv.graph.around_zero import STRAIGHT, small_outputs
 from keras_nladv.graph.call import Call
 
 _rules: dict[Any, Callable[[Call], Any]] = {}
@@ -174,17 +175,19 @@ def mixed_operands(call, operands, nonzero=None):
 
 
 def activates(call):
-    """Each channel is a nonlinear unit."""
+    """Each channel is a nonlinear unit, but for those that only see numbers around 0."""
     channels = call.first
     applied = getattr(call.operation, "activation", call.operation)
     name = getattr(applied, "__name__", type(applied).__name__)
     # Dense layers put their channels last, also where it is positions that they mix.
     dense = isinstance(call.operation, (keras.layers.Dense, keras.layers.EinsumDense))
     axis = len(channels.shape) - 1 if dense else channels.channel_axis
-    return fixed_activation(call, channels, name.lower(), axis=axis)
+    straight = STRAIGHT.get(applied)
+    maker = call.operation if straight else None
+    return fixed_activation(call, channels, name.lower(), None, axis, maker, straight)
 
 
-def fixed_activation(call, channels, function, slopes=None, axis=None):
+def fixed_activation(call, channels, function, slopes=None, axis=None, maker=None, straight=None):
     """Labels behind an activation that is no layer with slopes: every channel is a unit.
 
     Args:
@@ -194,11 +197,19 @@ def fixed_activation(call, channels, function, slopes=None, axis=None):
         slopes: Array that broadcasts with the input, slopes that never change; `None` if all units
             are nonlinear. Where they differ along other axes than the channels', they are not used.
         axis: The axis along which a unit lies beside another, by default that of the channels.
+        maker: The layer right before it, which may give so little that it is linear.
+        straight: What numbers are so small, and how steep the activation is there; `None` if it has
+            no such place.
     """
     axis = channels.channel_axis if axis is None else axis
     rank = len(channels.shape)
     size = channels.shape[axis] or channels.labels.shape[axis]
     units = call.on_axis(np.arange(size), axis, rank)
+    small = straight and small_outputs(maker, call.reading.given_to(maker), straight[0])
+    if small is not None and small.size == size:
+        labels = activated(call, channels, function, units, size, small.astype("float64"))
+        call.reading.note_factors(labels, np.where(small, math.prod(straight), 1.0))
+        return labels
     if slopes is not None:
         slopes = slopes.reshape((1,) * (rank - slopes.ndim) + slopes.shape)
         slopes = np.broadcast_to(slopes, units.shape).ravel() if slopes.size in (1, size) else None

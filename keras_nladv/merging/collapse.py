@@ -41,9 +41,11 @@ def collapse_plan(
         example_inputs: A batch that the model takes, in the structure of its inputs, to be timed
             on and for unknown sizes to be taken from. Default: random numbers; give it where the
             model does not take those.
-        for_int8: Whether weights will be quantized to int8. Then layers are kept apart whose merged
-            kernel would lose more of its numbers in that than theirs do; the plan says so. A
-            shortcut in a kernel may do that: ones among small numbers.
+        for_int8: Whether weights will be quantized to int8, or computed with in float16. Then
+            layers are kept apart whose merged kernel would lose more of its numbers in that than
+            theirs do; the plan says so. A shortcut in a kernel may do that: ones among small
+            numbers. And linear units are not written by factors in the weights around them, which
+            only float32 and bfloat16 can hold; for ONNX Runtime and OpenVINO they are otherwise.
         verbose: Whether to print the plan.
 
     Returns:
@@ -161,7 +163,7 @@ def _carry_out(surgeon, plan, engine):
             f"Make it anew with `collapse_plan(model, engine={engine!r})`.",
             stacklevel=3,
         )
-    surgeon.prefer_for(timed_in)
+    surgeon.prefer_for(timed_in, plan.setting.get("for_int8", False))
     for names in plan.taken:
         if names == [AS_GIVEN]:
             surgeon.undo()

@@ -80,7 +80,7 @@ def available(step):
         step: An `ActivationStep` with some units linear.
     """
     # Masks end at operations.
-    passing = ("prelu", "sum") if step.masked else FORMS
+    passing = ("prelu", "sum", "scaled") if step.masked else FORMS
     return [name for name, (can, _) in FORMS.items() if name in passing and can(step)]
 
 
@@ -220,6 +220,11 @@ def _rescaled(step, inputs, scale, name, shift=0.0):
     return keras.layers.Rescaling(scale, shift, name=name, dtype=step.policy)(inputs)
 
 
+def _plain(writer, step, inputs, name):
+    """`f(x)`: the maps around it see to it that some units are linear, see `rescaling`."""
+    return writer.base(step, inputs, name)
+
+
 def _where(writer, step, inputs, name):
     """`where(linear, x, f(x))`."""
     nonlinear = writer.base(step, inputs, writer.names.unique(f"{name}_nonlinear"))
@@ -263,6 +268,7 @@ FORMS = {
     "shifted": (lambda step: _is_gated(step, keras.ops.sigmoid), _shifted),
     "hard_shifted": (lambda step: _is_gated(step, keras.ops.hard_sigmoid), _shifted),
     "apart": (lambda step: _is_binary(step) and _stays_at_zero(step), _apart),
+    "scaled": (lambda step: step.scales, _plain),
 }
 
 

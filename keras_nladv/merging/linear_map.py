@@ -219,6 +219,20 @@ class LinearMap:
         shape = (*taps, own + groups, rows + inputs, columns + outputs)
         return replace(self, shape=shape, compute=compute)
 
+    def scaled(self, inputs=None, outputs=None):
+        """The map with factors: arrays, of what it takes, and of what it puts out with its bias."""
+        *_, groups, rows, columns = self.shape
+        before = np.ones(self.inputs) if inputs is None else inputs
+        after = np.ones(self.outputs) if outputs is None else outputs
+        if self.takes_one:
+            before = np.append(before, 1.0)
+
+        def compute():
+            kernel = before.reshape(groups, rows, 1) * self.kernel
+            return kernel * after.reshape(groups, 1, columns), self.bias * after
+
+        return replace(self, compute=compute)
+
     def without_bias(self):
         """The same map without its bias."""
         return replace(self, is_biased=False, compute=lambda: (self.kernel, np.zeros(self.outputs)))

@@ -10,6 +10,7 @@ from keras_nladv.merging.candidates import Candidate
 from keras_nladv.merging.collapse_plan import CollapsePlan
 from keras_nladv.merging.costs import Stopwatch, compared, macs
 from keras_nladv.merging.forms import by_liking
+from keras_nladv.merging.rescaling import FORM
 from keras_nladv.merging.steps import MapStep
 from keras_nladv.merging.surgeon import Surgeon
 from keras_nladv.merging.verification import runs
@@ -69,7 +70,9 @@ class Planner:
         self._cost = cost
         self._batch_size = batch_size
         self._size = size
-        self._setting = setting(engine, threads, batch_size) if cost == "time" else {}
+        self._setting: dict[str, Any] = {}
+        if cost == "time":
+            self._setting = setting(engine, threads, batch_size) | {"for_int8": for_int8}
         self._liked = likes_of(engine).forms
         self._stopwatch = Stopwatch(find_engine(engine), threads)
         self._example_inputs = example_inputs
@@ -87,7 +90,7 @@ class Planner:
     def plan(self):
         """Has the surgeon merge what pays. Returns a `CollapsePlan`."""
         fingerprint = self._surgeon.fingerprint()
-        self._surgeon.prefer_for(self._setting.get("engine"))
+        self._surgeon.prefer_for(self._setting.get("engine"), self._for_int8)
         # What is merged is compared with layers that are written as is fastest.
         while (self._cost == "time" and self._does(merges=False)) or self._does(merges=True):
             pass
@@ -341,6 +344,8 @@ def _worth_timing(forms, liked):
             isinstance(form.after[-1], MapStep)
             or form.after[-1].form in by_liking(form.after[-1], liked)[:WORTH_TIMING]
         )
+        # Nothing is faster than what costs nothing.
+        and getattr(form.before[-1], "form", "") != FORM
     ]
 
 

@@ -101,6 +101,7 @@ class ActivationStep(Step):
             default.
         trainable: Whether its slopes are trained.
         divided: What its input has been divided by, see `forms.divisor`.
+        scales: Whether its linear units can be written by factors, see `rescaling`.
     """
 
     function: Callable[..., Any] = field(kw_only=True)
@@ -111,6 +112,7 @@ class ActivationStep(Step):
     form: str = field(kw_only=True, default="")
     trainable: bool = field(kw_only=True, default=True)
     divided: float = field(kw_only=True, default=1.0)
+    scales: bool = field(kw_only=True, default=False)
 
     @property
     def linear(self):
@@ -129,10 +131,7 @@ class ActivationStep(Step):
 
     def broadcast(self, values, inputs):
         """An array of values, one for each slope, shaped to broadcast with the inputs."""
-        if self.axis is None:
-            return values
-        rank = len(inputs.shape)
-        return values.reshape([len(values)] + [1] * (rank - 1 - self.axis % rank))
+        return values if self.axis is None else along(self.axis, values, inputs)
 
     def restricted(self, channels):
         """The activation of some of the channels."""
@@ -144,6 +143,38 @@ class AddStep(Step):
     """A sum of tensors of one shape."""
 
     policy: Any = field(kw_only=True)
+
+
+@dataclass(eq=False)
+class ShiftStep(Step):
+    """A number added to each channel.
+
+    Attributes:
+        shift: Array of shape (channels,).
+        axis: The axis of the channels.
+    """
+
+    shift: np.ndarray = field(kw_only=True)
+    axis: int = field(kw_only=True)
+
+
+@dataclass(eq=False)
+class ClipStep(Step):
+    """Two bounds for all numbers.
+
+    Attributes:
+        low: The lower one.
+        high: The upper one.
+    """
+
+    low: float = field(kw_only=True)
+    high: float = field(kw_only=True)
+
+
+def along(axis, values, inputs):
+    """An array of values, one for each channel, shaped to broadcast with the inputs."""
+    rank = len(inputs.shape)
+    return values.reshape([len(values)] + [1] * (rank - 1 - axis % rank))
 
 
 def same_dtype(*steps):

@@ -10,6 +10,7 @@ from keras_nladv.merging.candidates import Finder, written
 from keras_nladv.merging.flattener import Flattener
 from keras_nladv.merging.forms import by_liking
 from keras_nladv.merging.reader import read_steps
+from keras_nladv.merging.rescaling import FORM, rescaled, scalable
 from keras_nladv.merging.steps import ActivationStep, MapStep
 from keras_nladv.merging.writer import Writer
 
@@ -56,7 +57,7 @@ class Surgeon:
             digest.update(repr(parts).encode())
         return digest.hexdigest()
 
-    def prefer_for(self, engine):
+    def prefer_for(self, engine, for_int8=False):
         """Has things written in the way that an engine runs fastest, as a rule.
 
         Partly linear activations in one of their forms: that is what others are compared with. Not
@@ -65,13 +66,17 @@ class Surgeon:
 
         Args:
             engine: Name of the engine, or `None`.
+            for_int8: Whether there have to be no kernels that int8 cannot hold.
         """
         likes = likes_of(engine)
         self._multiple = likes.multiple
+        if FORM in likes.forms and not for_int8:
+            self.steps = scalable(self.steps, self._ends)
         # Keras' own order is that of the forms.
         if engine not in (None, "keras"):
             self.steps, self._given = (
-                _in_liked_forms(steps, likes.forms) for steps in (self.steps, self._given)
+                [self._in_liked_form(step, likes) for step in steps]
+                for steps in (self.steps, self._given)
             )
 
     def undo(self):
@@ -103,14 +108,23 @@ class Surgeon:
     def write(self):
         """Writes the steps as a plain Keras model."""
         writer = Writer()
-        model = writer.model(self._flat, self.steps, self._ends)
+        model = writer.model(self._flat, rescaled(self.steps, self._ends), self._ends)
         writer.set_weights()
         own.require_none(model)
         return model
 
     def write_to_time(self):
         """Writes the steps as a model with other weights, which need not be composed."""
-        return Writer().model(self._flat, self.steps, self._ends)
+        return Writer().model(self._flat, rescaled(self.steps, self._ends), self._ends)
+
+    def _in_liked_form(self, step, likes):
+        if not isinstance(step, ActivationStep) or not step.slopes.any():
+            return step
+        shape = self.shapes[step.inputs[0]]
+        others = {0} if step.axis is None else {0, step.axis % len(shape)}
+        positions = {size for axis, size in enumerate(shape) if axis not in others}
+        forms = likes.forms_at_one_position if positions <= {1} else ()
+        return replace(step, form=by_liking(step, forms or likes.forms)[0])
 
     def _fold(self):
         while (pair := self.finder().foldable()) is not None:
@@ -125,12 +139,3 @@ class Surgeon:
         self.steps = [*head, *after, *tail]
         for step in after:
             self.shapes[step.outputs[0]] = step.shape(self.shapes[step.inputs[0]])
-
-
-def _in_liked_forms(steps, forms):
-    return [
-        replace(step, form=by_liking(step, forms)[0])
-        if isinstance(step, ActivationStep) and step.slopes.any()
-        else step
-        for step in steps
-    ]

@@ -11,9 +11,16 @@ from keras_nladv._keras import private
 from keras_nladv.layers.sparse_prelu import SparsePReLU
 from keras_nladv.merging import forms, own
 from keras_nladv.merging.linear_layers import CONVOLUTIONS, DEPTHWISE, PADDINGS
-from keras_nladv.merging.linear_map import LinearMap
 from keras_nladv.merging.reader import read_units
-from keras_nladv.merging.steps import ActivationStep, AddStep, MapStep, same_dtype
+from keras_nladv.merging.steps import (
+    ActivationStep,
+    AddStep,
+    ClipStep,
+    MapStep,
+    ShiftStep,
+    along,
+    same_dtype,
+)
 
 MAX_POOLING = (
     keras.layers.MaxPooling1D,
@@ -187,6 +194,13 @@ class Writer(ModelCopy):
                     fused.add(id(following))
                     inputs = [self._repeated(following, inputs)]
                 outputs = self.activation(step, *inputs)
+            elif isinstance(step, ClipStep):
+                clipped = keras.ops.clip(*inputs, step.low, step.high)
+                outputs = private.with_name(clipped, self.names.unique(step.name))
+            elif isinstance(step, ShiftStep):
+                shift = along(step.axis, step.shift.astype("float32"), inputs[0])
+                name = self.names.unique(step.name)
+                outputs = private.with_name(keras.ops.add(inputs[0], shift), name)
             elif isinstance(step, AddStep) and step.node is None:
                 name = self.names.unique(step.name)
                 outputs = keras.layers.Add(name=name, dtype=step.policy)(inputs)
@@ -333,11 +347,8 @@ def _divisor(step, following):
 
 def _over(step, number):
     """A map divided by a number."""
-    linear = step.map
-    scale = LinearMap.diagonal(
-        np.full(linear.outputs, 1 / number), np.zeros(linear.outputs), linear.rank
-    )
-    return replace(step, map=linear.then(scale), node=None)
+    factors = np.full(step.map.outputs, 1 / number)
+    return replace(step, map=step.map.scaled(outputs=factors), node=None)
 
 
 def _fits(step, following):

@@ -9,7 +9,9 @@ from keras_nladv import SparsePReLU, collapse
 from keras_nladv.engines import Engine, LiteRT, ONNXRuntime, OpenVINO
 from tests.cases import once
 from tests.engines.models import ACTIVATIONS, every_activation, vision_transformer
+from tests.merging.test_collapse import randomized
 from tests.merging.test_forms import BINARY, every_form
+from tests.merging.test_rescaling import by_factors, inverted_residuals
 
 ENGINES = (ONNXRuntime, LiteRT, OpenVINO)
 
@@ -120,6 +122,25 @@ def test_every_form(kind):
     names = ("relu", "relu6", "gelu", "silu", "hard_silu")
     model = every_form({name: BINARY[name] for name in names})
     assert_same(usable(kind)(model, **fixed(kind, batch_size=2)), model, (2, 4, 4, 3))
+
+
+@pytest.mark.parametrize("kind", [ONNXRuntime, once(OpenVINO)])
+@pytest.mark.parametrize("function", ["silu", "relu6", *map(once, ("gelu", "hard_silu", "relu"))])
+def test_linear_units_by_factors(kind, function):
+    """What is straight around 0 in Keras is straight there in an engine."""
+    model = randomized(inverted_residuals(function), 0.5)
+    network = usable(kind)(by_factors(model, kind.name))
+    assert_same(network, model, (2, 11, 11, 4))
+
+
+def test_bounds_are_one_operation_in_onnx():
+    """Which is computed with the convolution before it."""
+    onnx = pytest.importorskip("onnx")
+    model = randomized(inverted_residuals("relu6"), 0.5)
+    graph = onnx.load_from_string(usable(ONNXRuntime)(by_factors(model)).content).graph
+    made = [node.op_type for node in graph.node]
+    assert made.count("Clip") == 6
+    assert not {"Max", "Min"} & set(made)
 
 
 def test_one_unit_of_a_sequence(quick_engine):

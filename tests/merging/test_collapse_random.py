@@ -57,7 +57,7 @@ def drawn_network(draw):
     def called(x, size):
         kind = draw(st.sampled_from(["map", "map", "pad", "norm", "units", "units"]))
         if kind == "units":
-            activation = draw(st.sampled_from(["relu", "relu6", "gelu"]))
+            activation = draw(st.sampled_from(["relu", "relu6", "gelu", "silu"]))
             return SparsePReLU(axis=axis, activation=activation)(x), size
         if kind == "norm":
             return layers.BatchNormalization(axis=axis)(x), size
@@ -86,7 +86,9 @@ def test_random_networks(data, share, seed, all_of_it):
     model = randomized(drawn_network(data.draw), share, seed, slopes=(0.0, 0.0, 0.25))
     with paying_everything() if all_of_it else contextlib.nullcontext():
         plan = collapse_plan(model, cost="macs", size=SIZE, verbose=False)
+        plan.setting["engine"] = data.draw(st.sampled_from(["keras", "onnxruntime", "openvino"]))
         surgeon = Surgeon(model)
+        surgeon.prefer_for(plan.setting["engine"])
         for names in plan.taken:
             surgeon.carry_out([each for each in surgeon.candidates() if each.name in names])
         forms = [each.name for each in surgeon.forms()]

@@ -85,6 +85,20 @@ def test_sums(data):
         np.testing.assert_allclose(applied(first.plus(second), x), a + b, rtol=1e-9, atol=1e-9)
 
 
+@settings(max_examples=30)
+@given(st.data(), st.booleans())
+def test_factors(data, takes_one):
+    linear = data.draw(maps(data.draw(st.integers(0, 2)), data.draw(st.sampled_from([1, 2, 4]))))
+    rng = np.random.default_rng(0)
+    if takes_one and linear.groups == 1 and linear.inputs > 1:
+        linear = replace(linear, takes_one=True)
+    before, after = rng.normal(size=linear.inputs), rng.normal(size=linear.outputs)
+    x = rng.normal(size=(2, *[9] * linear.rank, linear.inputs))
+    expected = after * applied(linear, before * x)
+    np.testing.assert_allclose(applied(linear.scaled(before, after), x), expected, rtol=1e-9)
+    np.testing.assert_allclose(applied(linear.scaled(), x), applied(linear, x), rtol=1e-9)
+
+
 @settings(max_examples=60)
 @given(st.data())
 def test_some_of_the_channels(data):

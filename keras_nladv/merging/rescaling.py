@@ -1,0 +1,194 @@
+"""Linear units that are written as if they were nonlinear, and cost nothing.
+
+Around 0 some functions are x / 2: SiLU of 2**-34 * x is 2**-35 * x to the last digit, for all
+numbers x that a network has. So a unit is linear if the layer before it gives so much less of it,
+and the layers that take it so much more. These factors are powers of 2, which change no digit.
+A sigmoid is half of a hyperbolic tangent and 1 more, and that is x around 0. And a lower bound of 0
+that is 2**-40 less is as good, and still far beyond 2**-66 * x.
+
+What float32 and bfloat16 can hold of such kernels, float16 and int8 cannot.
+"""
+
+from collections import Counter
+from dataclasses import replace
+
+import keras
+import numpy as np
+
+from keras_nladv._keras import private
+from keras_nladv.graph.around_zero import BOUND, CLIPPED, STRAIGHT
+from keras_nladv.merging.forms import bounds_of
+from keras_nladv.merging.steps import (
+    ActivationStep,
+    ClipStep,
+    MapStep,
+    ShiftStep,
+    new_key,
+    same_dtype,
+)
+
+FORM = "scaled"
+# In a product of two there is less still.
+SMALLEST = 2.0**-96
+SIGMOIDS = (keras.activations.sigmoid, keras.ops.sigmoid)
+POOLING = (
+    *(keras.layers.AveragePooling1D, keras.layers.AveragePooling2D, keras.layers.AveragePooling3D),
+    *(keras.layers.MaxPooling1D, keras.layers.MaxPooling2D, keras.layers.MaxPooling3D),
+    *(keras.layers.GlobalAveragePooling1D, keras.layers.GlobalAveragePooling2D),
+    *(keras.layers.GlobalAveragePooling3D, keras.layers.GlobalMaxPooling1D),
+    *(keras.layers.GlobalMaxPooling2D, keras.layers.GlobalMaxPooling3D),
+)
+
+
+def scalable(steps, ends):
+    """Marks the activations that can be written so, in a list of steps.
+
+    Args:
+        steps: List of steps in order.
+        ends: List of the keys that are outputs of the model.
+    """
+
+    def marked(step):
+        can = isinstance(step, ActivationStep) and _rescaled(steps, ends, [step]) is not None
+        return replace(step, scales=True) if can else step
+
+    return [marked(step) for step in steps]
+
+
+def rescaled(steps, ends):
+    """Steps with the same function, in which activations of that form are plain ones.
+
+    Args:
+        steps: List of steps in order. What has become of others around an activation may keep it
+            from being written so; then it gets the default form.
+        ends: List of the keys that are outputs of the model.
+    """
+    chosen: list[ActivationStep] = []
+    for step in steps:
+        if isinstance(step, ActivationStep) and step.form == FORM and _is_mixed(step):
+            if _rescaled(steps, ends, [*chosen, step]) is not None:
+                chosen.append(step)
+            else:
+                steps = [replace(x, form="", scales=False) if x is step else x for x in steps]
+    return _rescaled(steps, ends, chosen) if chosen else steps
+
+
+def _is_mixed(step):
+    return step.linear.any() and np.isin(step.slopes, (0.0, 1.0)).all() and not step.linear.all()
+
+
+def _rescaled(steps, ends, activations):
+    """Steps in which some activations are plain ones; `None` if what is around one of them cannot
+    be scaled."""
+    uses = Counter(key for step in steps for key in step.inputs)
+    makers = {key: step for step in steps for key in step.outputs}
+    # By the `id` of a map, the activation of what it puts out.
+    behind = {}
+    # By the keys of tensors, by how much less there is in each channel, and the channels' axis.
+    factors = {}
+    places = set(map(id, activations))
+    for each in activations:
+        (key,) = each.inputs
+        if uses[key] > 1 or key in ends or not _applies(makers.get(key), each):
+            return None
+        behind[id(makers[key])] = each
+        _, after = _factors(each)
+        factors[each.outputs[0]] = after, each.axis
+    written = []
+    for step in steps:
+        given = [factors[key] for key in step.inputs if key in factors]
+        activation = behind.get(id(step))
+        if given and isinstance(step, MapStep):
+            ((factor, axis),) = given
+            if step.kind == "any" or step.axis != axis or step.policy.compute_dtype != "float32":
+                return None
+            # By its kernel alone it could not be told which of its units are linear.
+            is_told = id(makers.get(step.inputs[0])) in places or not step.map.is_depthwise
+            if activation is not None and not is_told:
+                return None
+            step = replace(step, map=step.map.scaled(inputs=1 / factor), node=None)
+        elif given:
+            factor, (axis, *others) = np.prod([f for f, _ in given], axis=0), {a for _, a in given}
+            if others or factor.min() < SMALLEST or not _lets_through(step, factor, axis):
+                return None
+            factors[step.outputs[0]] = factor, axis
+        if activation is not None:
+            before, _ = _factors(activation)
+            small = step.map.scaled(outputs=before)
+            # Training would change what is as small as that by far more than it is.
+            written.append(replace(step, map=small, node=None, trainable=False))
+            written += _plain(activation)
+        elif id(step) not in places:
+            written.append(step)
+    return None if any(key in factors for key in ends) else written
+
+
+def _factors(step):
+    """By what the inputs and the outputs of an activation are multiplied."""
+    before = after = 1.0
+    if bounds_of(step.function):
+        small, slope = CLIPPED
+    elif step.function in SIGMOIDS:
+        small, slope = STRAIGHT[keras.activations.tanh]
+        before, after = 0.5, 2.0
+    else:
+        small, slope = STRAIGHT[step.function]
+    return np.where(step.linear, small, before), np.where(step.linear, slope * small, after)
+
+
+def _plain(step):
+    """Steps that take the place of an activation."""
+    bounds = bounds_of(step.function)
+    if bounds:
+        low, high = bounds
+        low = float(low or BOUND)
+        high = float(np.finfo("float32").max if high is None else high)
+        return [ClipStep(step.name, step.inputs, step.outputs, low=low, high=high)]
+    plain = replace(step, slopes=np.zeros_like(step.slopes), node=None)
+    if step.function not in SIGMOIDS:
+        return [plain]
+    between, name = [new_key()], f"{step.name}_shift"
+    return [
+        replace(plain, function=keras.activations.tanh, outputs=between),
+        ShiftStep(name, between, step.outputs, shift=1.0 - step.linear, axis=step.axis),
+    ]
+
+
+def _applies(maker, step):
+    """Whether a step is a layer whose output an activation of this form can be applied to."""
+    is_map = (
+        isinstance(maker, MapStep)
+        and maker.kind != "any"
+        and not maker.map.takes_one
+        and (maker.map.groups == 1 or maker.map.is_depthwise)
+    )
+    if not is_map or maker.axis != step.axis or not same_dtype(maker, step):
+        return False
+    if step.policy.compute_dtype != "float32" or not _is_mixed(step):
+        return False
+    low, high = bounds_of(step.function) or (1.0, None)
+    is_around = low <= 0 and (high is None or high > 0)
+    # Masks end at operations, which these become.
+    if is_around or step.function in SIGMOIDS:
+        return not step.masked
+    return not isinstance(step.function, keras.Operation) and step.function in STRAIGHT
+
+
+def _lets_through(step, factors, axis):
+    """Whether what a step puts out has the same factors as the one of its inputs that has any."""
+    if step.node is None or len(step.outputs) > 1:
+        return False
+    operation, tensors = step.node.operation, step.node.arguments.keras_tensors
+    (output,) = step.node.outputs
+    shape = tuple(output.shape)
+    size = shape[axis] if len(shape) > 2 else shape[-1]
+    if size != len(factors) or output.dtype != "float32":
+        return False
+    if isinstance(operation, POOLING):
+        return (operation.data_format == "channels_first") == (axis == 1)
+    if isinstance(operation, keras.layers.Reshape):
+        return axis == -1 and tensors[0].shape[-1] == len(factors)
+    is_product = isinstance(operation, keras.layers.Multiply) or (
+        private.is_keras_operation(operation) and type(operation).__name__ == "Multiply"
+    )
+    return is_product and {len(tensor.shape) for tensor in tensors} == {len(shape)}
