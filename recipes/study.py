@@ -38,6 +38,10 @@ from studies.planning.definition import find, override, parse, read_file
 
 show_errors_plainly()
 config = tyro.cli(Run | Report)
+if missing := not_installed("jinja2", "optuna", "pandas", "pyarrow"):
+    raise RecipeError(
+        f"A study needs {', '.join(missing)}. Install what it needs with `pip install '.[study]'`."
+    )
 if isinstance(config, Report):
     directory = config.study_dir
     record = Record.read(directory)

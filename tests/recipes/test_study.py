@@ -1,5 +1,6 @@
 import base64
 import csv
+import importlib.util
 import json
 import os
 import re
@@ -70,6 +71,18 @@ def histories(path):
         for cell in (path / "cells").iterdir()
         if (cell / "history.csv").exists()
     }
+
+
+def test_packages_that_are_not_installed(tmp_path, monkeypatch):
+    """Told before anything is written."""
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "optuna" else found(name)
+    )
+    status, _, err = recipe.run_here(f"run quick --study-dir {tmp_path / 'new'}")
+    assert status == 1
+    assert "A study needs optuna. Install what it needs with `pip install '.[study]'`." in err
+    assert not any(tmp_path.iterdir())
 
 
 def test_what_is_run(finished):
