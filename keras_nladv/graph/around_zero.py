@@ -6,6 +6,9 @@ Some functions are x / 2 there, or x: SiLU of 2**-34 * x is 2**-35 * x to the la
 import keras
 import numpy as np
 
+# Layers whose kernels have their outputs last.
+MIXING = (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
+DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 # What numbers are small enough, and how steep a function is there. Engines compute with powers of
 # them: where those have fewer digits, processors take much longer. The tangent is bent more.
 HALF, TANGENT = (2.0**-34, 0.5), (2.0**-28, 1.0)
@@ -33,7 +36,7 @@ def small_outputs(layer, given, small):
     the weights for one input; in one of depthwise convolutions that is told by the units before.
 
     Args:
-        layer: A layer. What is trained, or has no kernel, has no such outputs.
+        layer: A layer. What is trained, or of another kind, has no such outputs.
         given: Array of shape (inputs,), by how much less of each it is given, or `None`.
         small: What numbers are small enough.
 
@@ -41,10 +44,10 @@ def small_outputs(layer, given, small):
         Bool array of shape (outputs,), or `None` if there are none.
     """
     limit = TELLING * small
-    if getattr(layer, "kernel", None) is None or layer.trainable:
+    if not isinstance(layer, (*MIXING, *DEPTHWISE)) or layer.trainable:
         return None
     kernel = np.abs(keras.ops.convert_to_numpy(layer.kernel)).astype("float64")
-    if isinstance(layer, (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)):
+    if isinstance(layer, DEPTHWISE):
         kernel = kernel if given is None else kernel * given[:, None]
         sizes = kernel.reshape(-1, kernel.shape[-2] * kernel.shape[-1]).max(axis=0)
         found = (sizes > 0) & (sizes < limit)
