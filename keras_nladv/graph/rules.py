@@ -182,9 +182,8 @@ def activates(call):
     # Dense layers put their channels last, also where it is positions that they mix.
     dense = isinstance(call.operation, (keras.layers.Dense, keras.layers.EinsumDense))
     axis = len(channels.shape) - 1 if dense else channels.channel_axis
-    straight = STRAIGHT.get(applied)
-    maker = call.operation if straight else None
-    return fixed_activation(call, channels, name.lower(), None, axis, maker, straight)
+    around = {"maker": call.operation, "straight": STRAIGHT.get(applied)}
+    return fixed_activation(call, channels, name.lower(), axis=axis, **around)
 
 
 def fixed_activation(call, channels, function, slopes=None, axis=None, maker=None, straight=None):

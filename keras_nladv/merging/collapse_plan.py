@@ -42,7 +42,7 @@ class CollapsePlan:
         fingerprint: What the plan was made for.
         cost: `"time"` or `"macs"`.
         setting: Dict of what time was measured with: `engine`, `backend`, `version`, `threads`,
-            `batch_size`, `processor`. Empty where multiplications decided.
+            `batch_size`, `processor`; and `for_int8`. Empty where multiplications decided.
         speed: How many times as fast the whole network is, collapsed, as it would be with all of
             its units nonlinear; `None` if that was not timed or if no unit is linear. Below 1, its
             linear units cost more time than they save.

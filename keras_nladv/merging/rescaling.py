@@ -26,17 +26,17 @@ from keras_nladv.merging.steps import (
     new_key,
     same_dtype,
 )
+from keras_nladv.merging.writer import MAX_POOLING
 
 FORM = "scaled"
 # In a product of two there is less still.
 SMALLEST = 2.0**-96
 SIGMOIDS = (keras.activations.sigmoid, keras.ops.sigmoid)
 POOLING = (
+    *MAX_POOLING,
     *(keras.layers.AveragePooling1D, keras.layers.AveragePooling2D, keras.layers.AveragePooling3D),
-    *(keras.layers.MaxPooling1D, keras.layers.MaxPooling2D, keras.layers.MaxPooling3D),
     *(keras.layers.GlobalAveragePooling1D, keras.layers.GlobalAveragePooling2D),
-    *(keras.layers.GlobalAveragePooling3D, keras.layers.GlobalMaxPooling1D),
-    *(keras.layers.GlobalMaxPooling2D, keras.layers.GlobalMaxPooling3D),
+    keras.layers.GlobalAveragePooling3D,
 )
 
 
@@ -63,14 +63,21 @@ def rescaled(steps, ends):
             from being written so; then it gets the default form.
         ends: List of the keys that are outputs of the model.
     """
+    wanted = [
+        step
+        for step in steps
+        if isinstance(step, ActivationStep) and step.form == FORM and _is_mixed(step)
+    ]
+    written = _rescaled(steps, ends, wanted)
+    if written is not None:
+        return written
     chosen: list[ActivationStep] = []
-    for step in steps:
-        if isinstance(step, ActivationStep) and step.form == FORM and _is_mixed(step):
-            if _rescaled(steps, ends, [*chosen, step]) is not None:
-                chosen.append(step)
-            else:
-                steps = [replace(x, form="", scales=False) if x is step else x for x in steps]
-    return _rescaled(steps, ends, chosen) if chosen else steps
+    for step in wanted:
+        if _rescaled(steps, ends, [*chosen, step]) is not None:
+            chosen.append(step)
+        else:
+            steps = [replace(x, form="", scales=False) if x is step else x for x in steps]
+    return _rescaled(steps, ends, chosen)
 
 
 def _is_mixed(step):
