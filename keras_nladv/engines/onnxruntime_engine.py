@@ -1,3 +1,5 @@
+import gc
+from collections import defaultdict
 from typing import ClassVar
 
 import keras
@@ -9,6 +11,9 @@ from keras_nladv.engines.tensorflow_graph import tensorflow_graph
 from keras_nladv.engines.torch_module import torch_module
 
 OPSET = 18
+# Bytes from which weights are large, and what reads those that may be inputs of a graph.
+LARGE = 2**20
+READERS = {"MatMul", "GatherV2"}
 
 
 class ONNXRuntime(Engine):
@@ -78,15 +83,18 @@ def _from_torch(model, specs):
 
 
 def _from_tensorflow(model, specs):
+    import onnx
     import tf2onnx
 
     function = tensorflow_graph(model, specs)
     names = [[x.name for x in tensors] for tensors in (function.inputs, function.outputs)]
+    definition = function.graph.as_graph_def()
+    weights = _taken_out(definition)
     readable = [spec.name for spec in specs], [f"output_{i}" for i in range(len(names[1]))]
     with quiet("tf2onnx", "tensorflow"):
         proto, _ = tf2onnx.convert.from_graph_def(
-            function.graph.as_graph_def(),
-            input_names=names[0],
+            definition,
+            input_names=[*names[0], *weights],
             output_names=names[1],
             opset=OPSET,
             custom_op_handlers={
@@ -96,7 +104,53 @@ def _from_tensorflow(model, specs):
             },
             tensors_to_rename=dict(zip([*names[0], *names[1]], [*readable[0], *readable[1]])),
         )
+    inputs = [each for each in proto.graph.input if each.name not in weights]
+    del proto.graph.input[:]
+    proto.graph.input.extend(inputs)
+    for name, array in weights.items():
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    if proto.ByteSize() > LARGE:
+        # What the converter leaves refers to itself, and holds its copies of the other weights.
+        gc.collect()
     return proto
+
+
+def _taken_out(definition):
+    """Takes large matrices out of a graph, which gets inputs in their place.
+
+    The converter copies what is in a graph with each of its optimizations, some forty times, and
+    keeps the copies until it is done: 100 MB of weights take 4 GB. Kernels of convolutions stay,
+    which it transposes.
+
+    Returns:
+        Dict from names of tensors to arrays.
+    """
+    import tensorflow as tf
+
+    readers = defaultdict(list)
+    for node in definition.node:
+        for name in node.input:
+            readers[name].append(node)
+
+    def operations(name):
+        for reader in readers[name]:
+            if reader.op == "Identity":
+                yield from operations(reader.name)
+            else:
+                yield reader.op
+
+    taken = {}
+    for node in definition.node:
+        value = node.attr["value"].tensor if node.op == "Const" else None
+        if value is None or value.dtype != tf.float32 or len(value.tensor_content) < LARGE:
+            continue
+        found = set(operations(node.name))
+        if found and found <= READERS:
+            taken[f"{node.name}:0"] = tf.make_ndarray(value)
+            node.op = "Placeholder"
+            node.attr["shape"].shape.CopyFrom(value.tensor_shape)
+            del node.attr["value"]
+    return taken
 
 
 def _erfc(graph, node, name, args):

@@ -143,6 +143,33 @@ def test_bounds_are_one_operation_in_onnx():
     assert not {"Max", "Min"} & set(made)
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="Its converter copies what it is given."
+)
+def test_large_matrices_are_not_copied_by_the_converter(monkeypatch):
+    """A table and two kernels, one of which is used twice; that of a sum of products stays."""
+    tf2onnx = pytest.importorskip("tf2onnx")
+    sizes = []
+    convert = tf2onnx.convert.from_graph_def
+
+    def counted(definition, **options):
+        sizes.append(definition.ByteSize())
+        return convert(definition, **options)
+
+    monkeypatch.setattr(tf2onnx.convert, "from_graph_def", counted)
+    inputs = keras.Input((4,), dtype="int32")
+    x = layers.Embedding(700, 520)(inputs)
+    shared = layers.Dense(520, activation="relu")
+    x = layers.GlobalAveragePooling1D()(shared(shared(x)))
+    model = keras.Model(inputs, [layers.Dense(600)(x), layers.EinsumDense("ab,cb->ac", 600)(x)])
+    network = usable(ONNXRuntime)(model)
+    # One matrix is what is left.
+    assert 520 * 600 * 4 < sizes[0] < 520 * 600 * 4 + 50_000
+    tokens = np.arange(8, dtype="int32").reshape(2, 4) * 99
+    for right, received in zip(model(tokens), network(tokens), strict=True):
+        np.testing.assert_allclose(received, right, rtol=0, atol=1e-5 * np.abs(right).max())
+
+
 def test_one_unit_of_a_sequence(quick_engine):
     """A sum of tensors of shape (1, n, 1), which Keras writes as one with a bias on TensorFlow."""
     inputs = keras.Input((5, 4))
