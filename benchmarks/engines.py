@@ -58,7 +58,9 @@ NETWORKS: dict[str, Callable[[], keras.Model]] = {
     },
 }
 # What makes a row: one that has the same is not measured again.
-KEYS = ("network", "engine", "backend", "batch_size", "threads", "share")
+KEYS = ("network", "engine", "backend", "batch_size", "threads", "share", "for_int8")
+# What is said of its weights.
+IN = {None: "", False: ", in float32", True: ", for int8"}
 
 
 @dataclasses.dataclass
@@ -81,6 +83,8 @@ class Options:
     shares: list[float] = dataclasses.field(default_factory=lambda: [0, 50, 75, 90, 100])
     # Threads of the engine.
     threads: int = 1
+    # Whether weights will be in int8 or float16; by default what is usual in the engine.
+    for_int8: bool | None = None
     # Seconds for a row, at most, without planning.
     seconds: float = 10.0
     # Only print the table.
@@ -94,7 +98,8 @@ def read_rows(path):
         if not line:
             continue
         try:
-            row = json.loads(line)
+            # Rows were written without it.
+            row = {"for_int8": None} | json.loads(line)
             rows[tuple(row[key] for key in KEYS)] = row
         except (ValueError, KeyError):
             print(f"left out, a line that is no row: {line:.60}")
@@ -109,7 +114,7 @@ def measured(build, row, seconds):
     sparse = subjects.linearized(model, row["share"] / 100, np.random.default_rng(0))
     where = {key: row[key] for key in ("engine", "batch_size", "threads")}
     began = time.perf_counter()
-    plan = keras_nladv.collapse_plan(sparse, **where, verbose=False)
+    plan = keras_nladv.collapse_plan(sparse, **where, for_int8=row["for_int8"], verbose=False)
     row["planning_seconds"] = time.perf_counter() - began
     collapsed = keras_nladv.collapse(sparse, plan)
     row["merged"] = sum(map(len, plan.taken))
@@ -130,7 +135,7 @@ def table(rows):
     lines.append("| --- " * (len(shares) + 4) + "|")
     groups: dict[tuple, dict] = {}
     for row in rows:
-        engine = f"{row['engine']} from {row['backend']}"
+        engine = f"{row['engine']} from {row['backend']}{IN[row['for_int8']]}"
         groups.setdefault((row["network"], engine, row["batch_size"]), {})[row["share"]] = row
     for (network, engine, batch_size), mine in groups.items():
         cells = [_cell(mine.get(share)) for share in shares]
@@ -150,7 +155,15 @@ def _cell(row):
 def main(options):
     rows = read_rows(options.rows)
     wanted = [
-        (network, engine, keras.backend.backend(), batch_size, options.threads, share)
+        (
+            network,
+            engine,
+            keras.backend.backend(),
+            batch_size,
+            options.threads,
+            share,
+            options.for_int8,
+        )
         for batch_size in options.batch_sizes
         for network in options.networks
         for engine in options.engines

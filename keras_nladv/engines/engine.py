@@ -52,6 +52,8 @@ class Engine:
         forms_at_one_position: The same where there is one position, as behind a global pooling or
             in a `Dense` layer for a sample, so that it is the number of operations that counts.
             Empty if they are the same.
+        forms_in_float32: The same where weights are known to stay in float32 or bfloat16, as
+            `collapse(for_int8=False)` says. Empty if they are the same.
 
     Raises:
         ImportError: If a package is not installed.
@@ -69,6 +71,7 @@ class Engine:
         *("maximum", "clip", "prelu", "gate", "apart", "sum", "where", "shifted", "hard_shifted"),
     )
     forms_at_one_position: ClassVar[tuple[str, ...]] = ()
+    forms_in_float32: ClassVar[tuple[str, ...]] = ()
     tolerance: float | None = None
 
     def __init__(

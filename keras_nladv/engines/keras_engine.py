@@ -18,6 +18,8 @@ class Keras(Engine):
     name = "keras"
     packages: ClassVar = dict.fromkeys(("tensorflow", "jax", "torch"), ("keras",))
     suffix = ".keras"
+    # Others have an operation more than the function.
+    forms_in_float32 = ("maximum", "scaled")
 
     def __init__(self, model, *, batch_size=None, size=None, threads=1, verify=False):
         integer("threads", threads, least=1)

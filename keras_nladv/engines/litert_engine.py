@@ -31,10 +31,12 @@ class LiteRT(Engine):
     }
     extra: ClassVar = {"tensorflow": "litert", "torch": "litert-torch"}
     suffix = ".tflite"
-    # It clips what a convolution puts out at once, and has no other function for that.
+    # It clips what a convolution puts out at once, and has no other function for that. Its networks
+    # often run in int8 or float16, without anybody's asking on GPUs.
     forms = (
         *("maximum", "clip", "prelu", "hard_shifted", "gate", "apart", "sum", "where", "shifted"),
     )
+    forms_in_float32 = ("centered", "bounded", "maximum", "clip", "prelu", "scaled", *forms)
 
     def __init__(self, model, *, dynamic_range=False, **kwargs):
         self.dynamic_range = flag("dynamic_range", dynamic_range)
@@ -76,6 +78,11 @@ class LiteRT(Engine):
 
     def write(self, path):
         path.write_bytes(self.content)
+
+    def _advice(self, model):
+        if not self.dynamic_range:
+            return super()._advice(model)
+        return " What `collapse` has made is for int8 if it was told so: `for_int8=True`."
 
 
 def _from_tensorflow(model, specs, dynamic_range):

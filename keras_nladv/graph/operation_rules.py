@@ -117,14 +117,21 @@ def by_own_gate(call):
 
 
 def clips_on(call, channels, slopes):
-    """Lets a bound right behind an opposite one be of the same units. Returns whether it is."""
-    pair = call.operation, private.producer(call.operation.input)
-    if {type(operation).__name__ for operation in pair} != {"Maximum", "Minimum"}:
-        return False
+    """Lets a bound right behind an opposite one be of the same units. Returns whether it is.
+
+    So it is behind both, if the same units are linear for all, as `collapse` writes.
+    """
+    name, before = (
+        type(each).__name__ for each in (call.operation, private.producer(call.operation.input))
+    )
     earlier = call.reading.activation_before(channels)
     if earlier is None or earlier.constant_slopes is None:
         return False
     if slopes.size not in (1, earlier.units):
+        return False
+    if before == "Clip" and slopes.any() and (slopes == earlier.constant_slopes).all():
+        return name in ("Maximum", "Minimum")
+    if {name, before} != {"Maximum", "Minimum"}:
         return False
     earlier.constant_slopes = np.minimum(earlier.constant_slopes, slopes)
     return True

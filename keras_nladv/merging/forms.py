@@ -225,6 +225,11 @@ def _plain(writer, step, inputs, name):
     return writer.base(step, inputs, name)
 
 
+def _bounded(writer, step, inputs, name):
+    """`maximum(f(x), low)`, likewise."""
+    return _maximum(writer, step, _plain(writer, step, inputs, f"{name}_high"), name)
+
+
 def _where(writer, step, inputs, name):
     """`where(linear, x, f(x))`."""
     nonlinear = writer.base(step, inputs, writer.names.unique(f"{name}_nonlinear"))
@@ -268,7 +273,9 @@ FORMS = {
     "shifted": (lambda step: _is_gated(step, keras.ops.sigmoid), _shifted),
     "hard_shifted": (lambda step: _is_gated(step, keras.ops.hard_sigmoid), _shifted),
     "apart": (lambda step: _is_binary(step) and _stays_at_zero(step), _apart),
-    "scaled": (lambda step: step.scales, _plain),
+    "scaled": (lambda step: "scaled" in step.factored, _plain),
+    "centered": (lambda step: "centered" in step.factored, _plain),
+    "bounded": (lambda step: "bounded" in step.factored, _bounded),
 }
 
 

@@ -10,7 +10,7 @@ from keras_nladv.merging.candidates import Candidate
 from keras_nladv.merging.collapse_plan import CollapsePlan
 from keras_nladv.merging.costs import Stopwatch, compared, macs
 from keras_nladv.merging.forms import by_liking
-from keras_nladv.merging.rescaling import FORM
+from keras_nladv.merging.rescaling import FORMS, FREE
 from keras_nladv.merging.steps import MapStep
 from keras_nladv.merging.surgeon import Surgeon
 from keras_nladv.merging.verification import runs
@@ -50,7 +50,8 @@ class Planner:
         threads: Number of threads.
         size: What unknown sizes are taken for.
         example_inputs: A batch for the model, or `None`.
-        for_int8: Whether merges are refused whose kernels lose too much in int8.
+        for_int8: Whether merges are refused whose kernels lose too much in int8; `None` for what
+            is usual in the engine.
     """
 
     def __init__(
@@ -73,7 +74,6 @@ class Planner:
         self._setting: dict[str, Any] = {}
         if cost == "time":
             self._setting = setting(engine, threads, batch_size) | {"for_int8": for_int8}
-        self._liked = likes_of(engine).forms
         self._stopwatch = Stopwatch(find_engine(engine), threads)
         self._example_inputs = example_inputs
         self._for_int8 = for_int8
@@ -158,10 +158,19 @@ class Planner:
                 f"'{engine}' as it would be with all units nonlinear: its linear units cost time "
                 "there, and save less. Have more of them linear, or whole layers "
                 '(`granularity="layer"`), or press where it pays: `pressure_weights(model, '
-                f"engine='{engine}')`.",
+                f"engine='{engine}')`.{self._advice(engine)}",
                 stacklevel=4,
             )
         return speed
+
+    def _advice(self, engine):
+        """What else may help a network that is slow: to say that it stays in float32."""
+        if self._for_int8 is not None or not likes_of(engine).forms_in_float32:
+            return ""
+        other = Surgeon(self._model)
+        other.prefer_for(engine, for_int8=False)
+        can = any(getattr(step, "form", "") in FORMS for step in other.steps)
+        return " If its weights stay in float32, say `for_int8=False`." if can else ""
 
     def _timed(self):
         """The network as it was when it was last taken, in the engine."""
@@ -186,7 +195,7 @@ class Planner:
         if self._cost == "time":
             forms = self._surgeon.forms()
             divided = [form for form in forms if form.place[0] >= 0]
-            candidates += divided if merges else _worth_timing(forms, self._liked)
+            candidates += divided if merges else _worth_timing(forms, self._surgeon.liked)
         rated = {candidate: self._rated(candidate) for candidate in candidates}
         gains = {each: gain for each, (_, gain) in rated.items() if gain is not None}
         chosen = choose(gains)
@@ -345,7 +354,7 @@ def _worth_timing(forms, liked):
             or form.after[-1].form in by_liking(form.after[-1], liked)[:WORTH_TIMING]
         )
         # Nothing is faster than what costs nothing.
-        and getattr(form.before[-1], "form", "") != FORM
+        and getattr(form.before[-1], "form", "") not in FREE
     ]
 
 

@@ -101,7 +101,7 @@ class ActivationStep(Step):
             default.
         trainable: Whether its slopes are trained.
         divided: What its input has been divided by, see `forms.divisor`.
-        scales: Whether its linear units can be written by factors, see `rescaling`.
+        factored: The forms by factors in which it can be written, see `rescaling`.
     """
 
     function: Callable[..., Any] = field(kw_only=True)
@@ -112,7 +112,7 @@ class ActivationStep(Step):
     form: str = field(kw_only=True, default="")
     trainable: bool = field(kw_only=True, default=True)
     divided: float = field(kw_only=True, default=1.0)
-    scales: bool = field(kw_only=True, default=False)
+    factored: tuple[str, ...] = field(kw_only=True, default=())
 
     @property
     def linear(self):

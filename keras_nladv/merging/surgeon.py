@@ -10,7 +10,7 @@ from keras_nladv.merging.candidates import Finder, written
 from keras_nladv.merging.flattener import Flattener
 from keras_nladv.merging.forms import by_liking
 from keras_nladv.merging.reader import read_steps
-from keras_nladv.merging.rescaling import FORM, rescaled, scalable
+from keras_nladv.merging.rescaling import ROUNDING, factorable, in_next_form, rescaled
 from keras_nladv.merging.steps import ActivationStep, MapStep
 from keras_nladv.merging.writer import Writer
 
@@ -28,6 +28,7 @@ class Surgeon:
     Attributes:
         steps: List of steps in order.
         shapes: Dict from keys to shapes.
+        liked: Tuple of the forms of partly linear activations, in the order of `prefer_for`.
     """
 
     def __init__(self, model, is_nonlinear=False):
@@ -36,6 +37,7 @@ class Surgeon:
         flattener.copies.transfer_weights()
         self._originals = {id(copy): id(original) for original, copy in flattener.copies}
         self._multiple = 1
+        self.liked: tuple[str, ...] = ()
         if is_nonlinear:
             for layer in self._flat.layers:
                 if isinstance(layer, (SparsePReLU, keras.layers.PReLU)):
@@ -57,7 +59,7 @@ class Surgeon:
             digest.update(repr(parts).encode())
         return digest.hexdigest()
 
-    def prefer_for(self, engine, for_int8=False):
+    def prefer_for(self, engine, for_int8=None):
         """Has things written in the way that an engine runs fastest, as a rule.
 
         Partly linear activations in one of their forms: that is what others are compared with. Not
@@ -66,18 +68,27 @@ class Surgeon:
 
         Args:
             engine: Name of the engine, or `None`.
-            for_int8: Whether there have to be no kernels that int8 cannot hold.
+            for_int8: Whether there have to be no kernels that int8 cannot hold; `None` for what is
+                usual in the engine.
         """
         likes = likes_of(engine)
         self._multiple = likes.multiple
-        if FORM in likes.forms and not for_int8:
-            self.steps = scalable(self.steps, self._ends)
+        self.liked = (for_int8 is False and likes.forms_in_float32) or likes.forms
+        if not for_int8:
+            self.steps = factorable(self.steps, self._ends, self.liked)
         # Keras' own order is that of the forms.
-        if engine not in (None, "keras"):
+        if engine not in (None, "keras") or self.liked is not likes.forms:
             self.steps, self._given = (
                 [self._in_liked_form(step, likes) for step in steps]
                 for steps in (self.steps, self._given)
             )
+
+    def rounds_less(self):
+        """Has those forms left out that round most. Returns whether there were any."""
+        rounding = [step for step in self.steps if getattr(step, "form", "") == ROUNDING]
+        for step in rounding:
+            self._replace([step], [in_next_form(step, self.liked)])
+        return bool(rounding)
 
     def undo(self):
         """Takes the steps back to what the model was read as, with nothing folded or merged."""
@@ -108,14 +119,16 @@ class Surgeon:
     def write(self):
         """Writes the steps as a plain Keras model."""
         writer = Writer()
-        model = writer.model(self._flat, rescaled(self.steps, self._ends), self._ends)
+        steps = rescaled(self.steps, self._ends, self.liked)
+        model = writer.model(self._flat, steps, self._ends)
         writer.set_weights()
         own.require_none(model)
         return model
 
     def write_to_time(self):
         """Writes the steps as a model with other weights, which need not be composed."""
-        return Writer().model(self._flat, rescaled(self.steps, self._ends), self._ends)
+        steps = rescaled(self.steps, self._ends, self.liked)
+        return Writer().model(self._flat, steps, self._ends)
 
     def _in_liked_form(self, step, likes):
         if not isinstance(step, ActivationStep) or not step.slopes.any():
@@ -124,7 +137,7 @@ class Surgeon:
         others = {0} if step.axis is None else {0, step.axis % len(shape)}
         positions = {size for axis, size in enumerate(shape) if axis not in others}
         forms = likes.forms_at_one_position if positions <= {1} else ()
-        return replace(step, form=by_liking(step, forms or likes.forms)[0])
+        return replace(step, form=by_liking(step, forms or self.liked)[0])
 
     def _fold(self):
         while (pair := self.finder().foldable()) is not None:

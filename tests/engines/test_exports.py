@@ -1,5 +1,9 @@
 """Networks compute in all engines what they compute in Keras."""
 
+import contextlib
+import io
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -131,6 +135,23 @@ def test_linear_units_by_factors(kind, function):
     model = randomized(inverted_residuals(function), 0.5)
     network = usable(kind)(by_factors(model, kind.name))
     assert_same(network, model, (2, 11, 11, 4))
+
+
+@pytest.mark.parametrize("function", ["silu", "relu6", *map(once, ("hard_silu", "hard_tanh"))])
+def test_linear_units_by_factors_in_litert(function):
+    """Where weights stay in float32. Bounds of -1 and 1 are part of the convolutions."""
+    model = randomized(inverted_residuals(function), 0.5)
+    network = usable(LiteRT)(by_factors(model, "litert", for_int8=False), batch_size=2)
+    assert_same(network, model, (2, 11, 11, 4))
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            tf.lite.experimental.Analyzer.analyze(model_content=network.content)
+        made = re.findall(r"Op#\d+ (\w+)\(", said.getvalue())
+        assert not {"MINIMUM", "RELU", "RELU6"} & set(made)
+        assert made.count("MAXIMUM") == (4 if function == "relu6" else 0)
 
 
 def test_bounds_are_one_operation_in_onnx():

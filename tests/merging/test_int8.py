@@ -8,9 +8,10 @@ import pytest
 from keras import layers
 from sklearn.datasets import load_digits
 
-from keras_nladv import SparsePReLU, collapse, collapse_plan, sparsify
+from keras_nladv import CollapsePlan, SparsePReLU, collapse, collapse_plan, sparsify
 from keras_nladv.engines import LiteRT
 from keras_nladv.merging.linear_map import LinearMap
+from keras_nladv.merging.surgeon import Surgeon
 
 LAST, RIDGE = 360, 0.1
 
@@ -129,3 +130,21 @@ def test_dynamic_range_in_litert(digits, pressed, tmp_path):
     assert accuracy(after, labels) >= accuracy(before, labels) - 0.005
     small.save(tmp_path / "small.tflite")
     assert (tmp_path / "small.tflite").stat().st_size < 0.5 * len(whole.content)
+
+
+def test_what_int8_cannot_hold_leaves_no_file_in_litert():
+    """Of a network that was said to stay in float32."""
+    try:
+        LiteRT.require()
+    except (ImportError, ValueError) as error:
+        pytest.skip(str(error))
+    inputs = keras.Input((8, 8, 32))
+    x = SparsePReLU(activation="relu6", name="units")(layers.Conv2D(64, 1)(inputs))
+    model = keras.Model(inputs, layers.Conv2D(32, 1)(x))
+    model.get_layer("units").alpha.assign(np.arange(64) % 2)
+    setting = {"engine": "litert", "for_int8": False}
+    stays = collapse(model, CollapsePlan([], Surgeon(model).fingerprint(), "time", setting))
+    LiteRT(stays, batch_size=1)
+    match = "something else in litert.*Nothing is kept.*`for_int8=True`"
+    with pytest.raises(ValueError, match=match):
+        LiteRT(stays, batch_size=1, dynamic_range=True)

@@ -27,6 +27,8 @@ from keras_nladv.merging.forms import by_liking
 from keras_nladv.merging.planner import REFORMED, REWRITTEN, Planner, _worth_timing, choose
 from keras_nladv.merging.surgeon import Surgeon
 
+from .test_collapse import randomized
+
 pytestmark = pytest.mark.once
 
 
@@ -577,6 +579,29 @@ def test_what_is_slower_than_plain_activations_is_said(priced, tmp_path):
     with warnings.catch_warnings():
         warnings.filterwarnings("error", ".*times as fast in engine")
         assert collapse_plan(model, engine="priced", verbose=False).speed == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("function", ["relu", "relu6"])
+def test_that_weights_stay_in_float32_is_asked_where_it_helps(function, priced, monkeypatch):
+    monkeypatch.setattr(Priced, "forms_in_float32", ("centered", *Engine.forms))
+    inputs = keras.Input((4, 4, 3))
+    x = SparsePReLU(activation=function)(layers.Conv2D(8, 3)(inputs))
+    model = randomized(keras.Model(inputs, layers.Conv2D(2, 1)(x)), 0.5)
+    priced(Conv2D=1.0, Maximum=0.5)
+    said = {}
+    for for_int8 in (None, True, False):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            plan = collapse_plan(model, engine="priced", for_int8=for_int8, verbose=False)
+        said[for_int8] = "".join(
+            str(x.message) for x in caught if "times as fast" in str(x.message)
+        )
+        assert plan.setting["for_int8"] is for_int8
+        fast = function == "relu6" and for_int8 is False
+        assert plan.speed == pytest.approx(1.0 if fast else 0.8, abs=0.01)
+        assert bool(said[for_int8]) != fast
+    assert ("say `for_int8=False`" in said[None]) == (function == "relu6")
+    assert "for_int8" not in said[True] + said[False]
 
 
 def test_what_is_timed_alike():

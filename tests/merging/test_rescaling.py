@@ -77,6 +77,13 @@ def pooled(function):
     return keras.Model(inputs, [y, z])
 
 
+def padded_pooling(function):
+    inputs = keras.Input((7, 7, 3))
+    x = SparsePReLU(activation=function)(layers.Conv2D(6, 3)(inputs))
+    x = layers.AveragePooling2D(3, 2, padding="same")(x)
+    return keras.Model(inputs, layers.Conv2D(4, 1)(x))
+
+
 def squared(function):
     inputs = keras.Input((4,))
     x = SparsePReLU(activation=function)(layers.Dense(6)(inputs))
@@ -121,6 +128,79 @@ def test_they_cost_nothing(network, function):
             assert np.abs(right - actual).max() < 2e-6 * np.abs(right).max()
     assert path_length(found) == pytest.approx(path_length(model))
     assert counts(found) == counts(model)
+
+
+CLIPPED = [
+    once(network, function)
+    for network in (mlp, inverted_residuals, pooled, padded_pooling)
+    for function in ("relu6", "hard_tanh")
+    if (network, function) != (inverted_residuals, "relu6")
+]
+
+
+@pytest.mark.parametrize(("network", "function"), [(inverted_residuals, "relu6"), *CLIPPED])
+def test_bounds_of_minus_one_and_one(network, function):
+    """Where a layer has weights and no padding, all that is clipped is so; else 0 is a bound more
+    of what begins there."""
+    model = randomized(network(function), 0.5)
+    found = by_factors(model, "litert", for_int8=False)
+    assert {(x.x_min, x.x_max) for x in found.operations if type(x).__name__ == "Clip"} == {
+        (-1.0, 1.0)
+    }
+    made = [type(x).__name__ for x in found.operations if "gate" not in x.name]
+    with_another = 0
+    if function == "relu6":
+        # Before padded convolutions, products, and poolings that pad.
+        with_another = {inverted_residuals: 4, padded_pooling: 1}.get(network, 0)
+    assert made.count("Maximum") == with_another
+    assert not {"Minimum", "Where"} & set(made)
+    x = np.random.default_rng(0).normal(size=(4, *model.input_shape[1:])).astype("float32")
+    for scale in (1.0, 30.0):
+        for right, actual in zip(*(keras.tree.flatten(each(scale * x)) for each in (model, found))):
+            right, actual = map(keras.ops.convert_to_numpy, (right, actual))
+            assert np.abs(right - actual).max() < 5e-6 * np.abs(right).max()
+    assert path_length(found) == pytest.approx(path_length(model))
+    assert counts(found) == counts(model)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("scale", [1.0, 1e-6])
+def test_numbers_that_would_be_rounded_away_are_not_centered(scale):
+    model = randomized(mlp("relu6"), 0.5)
+    for layer, factor in zip(model.layers[1::2], (scale, 1.0, 1 / scale)):
+        layer.kernel.assign(factor * layer.kernel)
+        layer.bias.assign(np.zeros(layer.bias.shape))
+    found = by_factors(model, "litert", for_int8=False)
+    assert difference(model, found, (4, 6)) < 1e-5
+    made = [type(x).__name__ for x in found.operations]
+    assert made.count("Clip") == 2
+    assert made.count("Maximum") == (0 if scale == 1.0 else 2)
+
+
+def merged_to_a_padded_one():
+    """A convolution that is padded as soon as it is merged with the next."""
+    inputs = keras.Input((6, 6, 3))
+    x = SparsePReLU(activation="relu6", name="clipped")(layers.Conv2D(8, 1)(inputs))
+    x = layers.Conv2D(8, 1, use_bias=False, name="one")(x)
+    x = SparsePReLU(alpha_initializer="ones")(x)
+    return keras.Model(inputs, layers.Conv2D(4, 3, padding="same", name="two")(x))
+
+
+@pytest.mark.once
+def test_what_merging_has_made_impossible_is_in_the_next_form():
+    model = merged_to_a_padded_one()
+    slopes = np.arange(8) % 2 * 1.0
+    model.get_layer("clipped").alpha.assign(slopes)
+    setting = {"engine": "litert", "for_int8": False}
+    found = {}
+    for name in (None, "one + two"):
+        rows = [{"round": 1, "name": name, "outcome": "taken"}] if name else []
+        plan = CollapsePlan(rows, Surgeon(model).fingerprint(), "time", setting)
+        collapsed = collapse(model, plan)
+        assert difference(model, collapsed, (2, 6, 6, 3)) < 1e-5
+        assert path_length(collapsed) == pytest.approx(path_length(model))
+        found[name] = [type(x).__name__ for x in collapsed.operations[2:4]]
+    assert found == {None: ["Clip", "Conv2D"], "one + two": ["Clip", "Maximum"]}
 
 
 def test_a_saved_one_is_the_same(tmp_path):
@@ -262,6 +342,10 @@ def test_engines_that_do_not_like_them_have_none():
     model = randomized(mlp("silu"), 0.5)
     for engine in ("keras", "litert", None):
         assert smallest(by_factors(model, engine)) > 1e-6
+        assert smallest(by_factors(model, engine, for_int8=True)) > 1e-6
+        stays = by_factors(model, engine, for_int8=False)
+        assert (smallest(stays) < 1e-6) == (engine is not None)
+        assert difference(model, stays, (4, 6)) < 1e-6
 
 
 class Liking(Engine):
@@ -345,6 +429,7 @@ def test_any_chain(data):
         x = SparsePReLU(activation=data.draw(st.sampled_from([*FUNCTIONS, "relu"])))(x)
     model = keras.Model(inputs, layers.Dense(2)(x))
     model = randomized(model, data.draw(st.sampled_from([0.3, 0.7])), data.draw(st.integers(0, 99)))
-    found = by_factors(model)
-    assert difference(model, found, (2, 6, 6, 3)) < 1e-5
-    assert path_length(found) == pytest.approx(path_length(model))
+    for setting in ({}, *({"engine": each, "for_int8": False} for each in ("litert", "keras"))):
+        found = by_factors(model, **setting)
+        assert difference(model, found, (2, 6, 6, 3)) < 1e-5
+        assert path_length(found) == pytest.approx(path_length(model))
