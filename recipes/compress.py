@@ -177,7 +177,13 @@ def described(name, method, budget, model, collapsed):
 def merged(name, model):
     """Collapses a network, and saves it with its plan."""
     print(f"\n{name}: what is merged")
-    plan = collapse_plan(model, engine=config.engine, cost=config.cost, batch_size=len(batch))
+    plan = collapse_plan(
+        model,
+        engine=config.engine,
+        cost=config.cost,
+        batch_size=len(batch),
+        for_int8=config.for_int8,
+    )
     collapsed = collapse(model, plan)
     run.save(f"{name}-pressed.keras", model.save)
     run.save(f"{name}-plan.json", plan.save)

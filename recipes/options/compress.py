@@ -74,6 +74,9 @@ class Config(ImagesConfig):
     # Where the networks will run: they are collapsed for it, timed in it with one thread, and
     # written to its files. Batches have 32 images in Keras, on the backend, and one elsewhere.
     engine: Literal["keras", "onnxruntime", "litert", "openvino"] = "keras"
+    # Whether weights will be in int8 or float16 there; False says that they stay in float32, by
+    # default it is what is usual in the engine.
+    for_int8: bool | None = None
     # What decides of a merge, and of weights of the pressure: measured time, or the number of
     # multiplications.
     cost: Literal["time", "macs"] = "time"

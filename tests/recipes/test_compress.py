@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+import keras_nladv
 from keras_nladv import (
     CollapsePlan,
     SparsePReLU,
@@ -117,6 +118,11 @@ def test_a_share_of_the_time_in_an_engine(npz, tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules["keras_nladv.engines.milliseconds"], "SURE", 10.0)
     # Whatever else the machine does meanwhile.
     monkeypatch.setattr(Stopwatch, "saved", lambda self, lists, shape: [0.1, 0.15, 0.18, 0.2])
+    asked = []
+    plan = keras_nladv.collapse_plan
+    monkeypatch.setattr(
+        keras_nladv, "collapse_plan", lambda *x, **given: asked.append(given) or plan(*x, **given)
+    )
     keras.utils.set_random_seed(0)
     keras.Sequential(
         [
@@ -127,12 +133,13 @@ def test_a_share_of_the_time_in_an_engine(npz, tmp_path, monkeypatch):
     path = tmp_path / "run"
     status, out, err = recipe.run_here(
         f"--dataset {npz} --model-file {tmp_path / 'given.keras'} --run-dir {path} --cost macs "
-        "--engine openvino --budget-kind time --budgets 0.9 --methods weighted "
+        "--engine openvino --for-int8 False --budget-kind time --budgets 0.9 --methods weighted "
         "--press-epochs 2 --finetune-epochs 0 --strength 20 --batch-size 80"
     )
     assert status == 0, err
     rows = json.loads((path / "summary.json").read_text())["rows"]
     assert [row["method"] for row in rows] == ["original", "original", "weighted"]
+    assert [(x["engine"], x["for_int8"]) for x in asked] == [("openvino", False)] * 2
     assert rows[2]["reached"] <= 0.9
     assert "weighted at 90% of the time: " in out
     assert "medians of a batch of\n1 in openvino" in out
