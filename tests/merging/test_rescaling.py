@@ -97,6 +97,17 @@ def counts(model):
     return [(row["units"], row["nonlinear"]) for row in nonlinearity_report(model).rows]
 
 
+def assert_same(found, model, tolerance):
+    """Numbers, large ones too, path lengths, and which units are nonlinear."""
+    x = np.random.default_rng(0).normal(size=(4, *model.input_shape[1:])).astype("float32")
+    for scale in (1.0, 30.0):
+        for right, actual in zip(*(keras.tree.flatten(each(scale * x)) for each in (model, found))):
+            right, actual = map(keras.ops.convert_to_numpy, (right, actual))
+            assert np.abs(right - actual).max() < tolerance * np.abs(right).max()
+    assert path_length(found) == pytest.approx(path_length(model))
+    assert counts(found) == counts(model)
+
+
 EVERYWHERE = [(inverted_residuals, "silu"), (transformer_block, "gelu"), (mlp, "hard_silu")]
 ONCE = [
     once(network, function)
@@ -121,13 +132,7 @@ def test_they_cost_nothing(network, function):
     # In the layers themselves the bounds of others are, where all units are nonlinear.
     made = [each for each in made if each != "Clip"]
     assert made == [type(x).__name__ for x in expected.operations]
-    x = np.random.default_rng(0).normal(size=(4, *model.input_shape[1:])).astype("float32")
-    for scale in (1.0, 30.0):
-        for right, actual in zip(*(keras.tree.flatten(each(scale * x)) for each in (model, found))):
-            right, actual = map(keras.ops.convert_to_numpy, (right, actual))
-            assert np.abs(right - actual).max() < 2e-6 * np.abs(right).max()
-    assert path_length(found) == pytest.approx(path_length(model))
-    assert counts(found) == counts(model)
+    assert_same(found, model, 2e-6)
 
 
 CLIPPED = [
@@ -154,13 +159,7 @@ def test_bounds_of_minus_one_and_one(network, function):
         with_another = {inverted_residuals: 4, padded_pooling: 1}.get(network, 0)
     assert made.count("Maximum") == with_another
     assert not {"Minimum", "Where"} & set(made)
-    x = np.random.default_rng(0).normal(size=(4, *model.input_shape[1:])).astype("float32")
-    for scale in (1.0, 30.0):
-        for right, actual in zip(*(keras.tree.flatten(each(scale * x)) for each in (model, found))):
-            right, actual = map(keras.ops.convert_to_numpy, (right, actual))
-            assert np.abs(right - actual).max() < 5e-6 * np.abs(right).max()
-    assert path_length(found) == pytest.approx(path_length(model))
-    assert counts(found) == counts(model)
+    assert_same(found, model, 5e-6)
 
 
 @pytest.mark.once
