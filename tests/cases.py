@@ -1,4 +1,4 @@
-"""Which tests and cases run where: on one backend (see the marker `once`), with which Keras."""
+"""Which tests run where: on one backend (see the marker `once`), with which Keras and engines."""
 
 import keras
 import pytest
@@ -30,3 +30,12 @@ def since_but(cases, versions):
         else case
         for value, case in zip(values, cases)
     ]
+
+
+def usable(engine):
+    """The engine; the test is skipped where it lacks its package or a way from the backend."""
+    try:
+        engine.require()
+    except (ImportError, ValueError) as error:
+        pytest.skip(str(error))
+    return engine

@@ -15,7 +15,8 @@ from keras_nladv.merging.steps import MapStep
 from keras_nladv.merging.surgeon import Surgeon
 from keras_nladv.merging.verification import runs
 
-# What is merged has to be faster by this factor, so that noise does not decide.
+# What is merged has to be faster by this factor, so that noise does not decide; or for certain, if
+# it takes no more multiplications.
 WORTHWHILE = 0.97
 # What is only written in another way has to be faster by these: as another layer, and in another
 # form. It has to take so many multiplications for a batch that it can be told.
@@ -276,6 +277,9 @@ class Planner:
                 pays = found.low <= 1
                 # Of equals, it is still what is taken.
                 gain = max(gain, 1e-3 * found.before)
+            elif after <= before:
+                # Noise does not decide where it is certain.
+                pays |= found.high < 1
             gain = gain if pays else None
         row["reason"] = "it does not pay" if gain is None else "others pay more"
         return row, gain

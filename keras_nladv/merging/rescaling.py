@@ -1,4 +1,4 @@
-"""Linear units that are written as if they were nonlinear, and cost nothing, or less.
+"""Linear units that are written as if they were nonlinear, and cost little or nothing.
 
 Around 0 some functions are x / 2: SiLU of 2**-34 * x is 2**-35 * x to the last digit, for all
 numbers x that a network has. So a unit is linear if the layer before it gives so much less of it,
@@ -157,9 +157,7 @@ def _rescaled(steps, activations, ends):
             factors[step.outputs[0]] = factor, added, axis
         if activation is not None:
             before, _, added = _factors(activation)
-            small = step.map.scaled(outputs=before)
-            if added.any():
-                small = small.then(LinearMap.diagonal(np.ones(len(added)), added, small.rank))
+            small = step.map.then(LinearMap.diagonal(before, added, step.map.rank))
             # Training would change what is as small as that by far more than it is.
             written.append(replace(step, map=small, node=None, trainable=False))
             written += _plain(activation)

@@ -119,16 +119,18 @@ class Surgeon:
     def write(self):
         """Writes the steps as a plain Keras model."""
         writer = Writer()
-        steps = rescaled(self.steps, self._ends, self.liked)
-        model = writer.model(self._flat, steps, self._ends)
+        model = self._written_by(writer)
         writer.set_weights()
         own.require_none(model)
         return model
 
     def write_to_time(self):
         """Writes the steps as a model with other weights, which need not be composed."""
+        return self._written_by(Writer())
+
+    def _written_by(self, writer):
         steps = rescaled(self.steps, self._ends, self.liked)
-        return Writer().model(self._flat, steps, self._ends)
+        return writer.model(self._flat, steps, self._ends)
 
     def _in_liked_form(self, step, likes):
         if not isinstance(step, ActivationStep) or not step.slopes.any():

@@ -11,7 +11,7 @@ from keras import layers
 
 from keras_nladv import SparsePReLU, collapse
 from keras_nladv.engines import Engine, LiteRT, ONNXRuntime, OpenVINO
-from tests.cases import once
+from tests.cases import once, usable
 from tests.engines.models import ACTIVATIONS, every_activation, vision_transformer
 from tests.merging.test_collapse import randomized
 from tests.merging.test_forms import BINARY, every_form
@@ -32,14 +32,6 @@ def engine(request):
 )
 def quick_engine(request):
     return usable(request.param)
-
-
-def usable(engine):
-    try:
-        engine.require()
-    except (ImportError, ValueError) as error:
-        pytest.skip(str(error))
-    return engine
 
 
 def fixed(engine, **sizes):

@@ -12,6 +12,7 @@ from keras_nladv import CollapsePlan, SparsePReLU, collapse, collapse_plan, spar
 from keras_nladv.engines import LiteRT
 from keras_nladv.merging.linear_map import LinearMap
 from keras_nladv.merging.surgeon import Surgeon
+from tests.cases import usable
 
 LAST, RIDGE = 360, 0.1
 
@@ -116,10 +117,7 @@ def test_nothing_is_not_more_than_nothing():
 
 
 def test_dynamic_range_in_litert(digits, pressed, tmp_path):
-    try:
-        LiteRT.require()
-    except (ImportError, ValueError) as error:
-        pytest.skip(str(error))
+    usable(LiteRT)
     images, labels = digits
     collapsed = collapse(pressed, cost="macs", for_int8=True)
     whole, small = (
@@ -134,10 +132,7 @@ def test_dynamic_range_in_litert(digits, pressed, tmp_path):
 
 def test_what_int8_cannot_hold_leaves_no_file_in_litert():
     """Of a network that was said to stay in float32."""
-    try:
-        LiteRT.require()
-    except (ImportError, ValueError) as error:
-        pytest.skip(str(error))
+    usable(LiteRT)
     inputs = keras.Input((8, 8, 32))
     x = SparsePReLU(activation="relu6", name="units")(layers.Conv2D(64, 1)(inputs))
     model = keras.Model(inputs, layers.Conv2D(32, 1)(x))

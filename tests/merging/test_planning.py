@@ -108,8 +108,9 @@ def test_what_pays_is_up_to_the_engine(priced):
 
 
 def test_what_is_hardly_faster_does_not_pay(priced):
-    model = feed_forward(0.5)
-    for where, pays in ((0.53, False), (0.6, True)):
+    """Unless it takes no more multiplications."""
+    few, half = feed_forward(0.03), feed_forward(0.5)
+    for model, where, pays in ((few, 0.53, False), (few, 0.6, True), (half, 0.53, True)):
         priced(Dense=1.0, Where=where, Rescaling=where)
         plan = collapse_plan(model, engine="priced", verbose=False)
         assert ("taken" in outcomes(plan).values()) == pays
@@ -262,8 +263,9 @@ def test_nothing_linear_nothing_written_anew(priced):
 
 def test_what_counts_as_slower(priced, monkeypatch):
     """Parts of the network, and all of it, by the median and what is certain: what saves much is
-    refused if it is slower for certain, other merges if they are not faster by 3 %, and what is
-    only written in another way if it is not faster for certain, by 5 and 10 %."""
+    refused if it is slower for certain, other merges if they are not faster by 3 %, or for certain
+    with no more multiplications, and what is only written in another way if it is not faster for
+    certain, by 5 and 10 %."""
     # As it was given it would not be faster.
     part = whole = Comparison(1.0, 0.99, 0.98, 0.995)
     slower = Comparison(1.0, 2.0, 1.9, 2.1)
@@ -277,7 +279,7 @@ def test_what_counts_as_slower(priced, monkeypatch):
     monkeypatch.setattr("keras_nladv.merging.planner.compared", lambda *args, **options: whole)
     # Not what is written anew.
     monkeypatch.setattr("keras_nladv.merging.planner.TELLING", {REWRITTEN: 1e9, REFORMED: 1e9})
-    half, every = feed_forward(0.5), feed_forward(1.0)
+    models = [feed_forward(share) for share in (0.03, 0.5, 1.0)]
 
     def pays(*models):
         for each in models:
@@ -286,13 +288,14 @@ def test_what_counts_as_slower(priced, monkeypatch):
             yield "taken" in outcomes(plan).values()
 
     for numbers, expected in (
-        ((0.96, 0.9, 1.1), (True, True)),
-        ((0.98, 0.95, 0.99), (False, True)),
-        ((1.02, 0.99, 1.1), (False, True)),
-        ((1.02, 1.01, 1.03), (False, False)),
+        ((0.96, 0.9, 1.1), (True, True, True)),
+        ((0.98, 0.95, 0.99), (False, True, True)),
+        ((0.98, 0.95, 1.01), (False, False, True)),
+        ((1.02, 0.99, 1.1), (False, False, True)),
+        ((1.02, 1.01, 1.03), (False, False, False)),
     ):
         part = Comparison(1.0, *numbers)
-        assert (*pays(half, every),) == expected, numbers
+        assert (*pays(*models),) == expected, numbers
     part = Comparison(1.0, 0.9, 0.8, 0.95)
     for numbers, expected in (
         ((1.0, 0.98, 1.01), (True, True)),
@@ -300,7 +303,7 @@ def test_what_counts_as_slower(priced, monkeypatch):
         ((1.02, 1.01, 1.03), (False, False)),
     ):
         whole = Comparison(1.0, *numbers)
-        assert (*pays(half, every),) == expected, numbers
+        assert (*pays(*models[1:]),) == expected, numbers
     whole = Comparison(1.0, 0.99, 0.98, 0.995)
     inputs = keras.Input((4, 4, 2))
     rewritten = keras.Model(inputs, layers.Conv2D(3, 1)(inputs))
