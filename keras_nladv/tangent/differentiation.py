@@ -1,6 +1,7 @@
 """Automatic differentiation. In no other module a backend itself is imported."""
 
 import contextlib
+import functools
 import warnings
 
 import keras
@@ -209,8 +210,10 @@ elif keras.backend.backend() == "tensorflow":
     )
 
     def compiled(function):
-        # Errors stay what they are without autograph, and Keras does not use it either.
-        return tf.function(function, autograph=False)
+        # Errors stay what they are without autograph, and Keras does not use it either. What is
+        # traced often TensorFlow warns of, by the code of a function, though that be of many: a
+        # `partial` has none.
+        return tf.function(functools.partial(function), autograph=False)
 
     def traced(function, *arguments):
         compiled(function).get_concrete_function(*arguments)

@@ -77,6 +77,13 @@ def test_structured(name):
     assert_close(empirical_ntk(model, x1, x2, trace=True, method="structured"), traced(expected))
 
 
+def test_many_models_are_no_reason_to_warn(caplog):
+    """What is compiled for each of them is not compiled again and again."""
+    for _ in range(6):
+        empirical_ntk(*example("dense", 2))
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("name", [once("dense"), once("conv2d"), once("shared"), "two inputs"])
 def test_other_methods(name):
     model, x1 = example(name, 2)
