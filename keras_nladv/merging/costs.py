@@ -4,6 +4,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_nladv.engines.timing import median_interval, rounds_by_turns
+from keras_nladv.merging.rescaling import plain
 from keras_nladv.merging.writer import Writer
 
 # Rounds of timing, of which the median counts: at least, at most, and seconds after which the least
@@ -118,7 +119,9 @@ class Stopwatch:
             if key not in self._made:
                 while len(self._made) >= KEPT:
                     del self._made[next(iter(self._made))]
-                model = Writer().segment(steps, steps[0].inputs[0], shape)
+                # In place of what others make plain, as it is written in the end.
+                written = [each for step in steps for each in plain(step)]
+                model = Writer().segment(written, steps[0].inputs[0], shape)
                 self._made[key] = self.network(model, shape[0], None)
             networks.append(self._made[key])
         return networks

@@ -5,6 +5,8 @@ TensorFlow take tensors of a backend for inputs.
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -220,16 +222,6 @@ def _rescaled(step, inputs, scale, name, shift=0.0):
     return keras.layers.Rescaling(scale, shift, name=name, dtype=step.policy)(inputs)
 
 
-def _plain(writer, step, inputs, name):
-    """`f(x)`: the maps around it see to it that some units are linear, see `rescaling`."""
-    return writer.base(step, inputs, name)
-
-
-def _bounded(writer, step, inputs, name):
-    """`maximum(f(x), low)`, likewise."""
-    return _maximum(writer, step, _plain(writer, step, inputs, f"{name}_high"), name)
-
-
 def _where(writer, step, inputs, name):
     """`where(linear, x, f(x))`."""
     nonlinear = writer.base(step, inputs, writer.names.unique(f"{name}_nonlinear"))
@@ -261,9 +253,9 @@ def _sum(writer, step, inputs, name):
     return keras.layers.Add(name=writer.names.unique(f"{name}_sum"), dtype=step.policy)(parts)
 
 
-# By name: whether a step can be written so, and what writes it. Of those that can, the first is the
-# fastest in Keras itself, as a rule.
-FORMS = {
+# By name: whether a step can be written so, and what writes it; for the last `rescaling` has other
+# steps. Of those that can, the first is the fastest in Keras itself, as a rule.
+FORMS: dict[str, tuple[Callable[..., bool], Any]] = {
     "maximum": (lambda step: _is_binary(step) and _is_relu(step), _maximum),
     "where": (_is_binary, _where),
     "prelu": (_is_relu, _prelu),
@@ -273,9 +265,9 @@ FORMS = {
     "shifted": (lambda step: _is_gated(step, keras.ops.sigmoid), _shifted),
     "hard_shifted": (lambda step: _is_gated(step, keras.ops.hard_sigmoid), _shifted),
     "apart": (lambda step: _is_binary(step) and _stays_at_zero(step), _apart),
-    "scaled": (lambda step: "scaled" in step.factored, _plain),
-    "centered": (lambda step: "centered" in step.factored, _plain),
-    "bounded": (lambda step: "bounded" in step.factored, _bounded),
+    "scaled": (lambda step: "scaled" in step.factored, None),
+    "centered": (lambda step: "centered" in step.factored, None),
+    "bounded": (lambda step: "bounded" in step.factored, None),
 }
 
 

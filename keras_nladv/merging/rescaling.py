@@ -79,11 +79,7 @@ def rescaled(steps, ends, liked):
         ends: List of the keys that are outputs of the model.
         liked: Names of forms, in the order in which others are chosen.
     """
-    wanted = [
-        step
-        for step in steps
-        if isinstance(step, ActivationStep) and step.form in FORMS and _is_mixed(step)
-    ]
+    wanted = [step for step in steps if _is_formed(step)]
     written = _rescaled(steps, wanted, ends)
     if written is not None:
         return written
@@ -97,6 +93,35 @@ def rescaled(steps, ends, liked):
     return _rescaled(steps, chosen, ends)
 
 
+def plain(step):
+    """Steps that take the place of one: of an activation in such a form. Others stay."""
+    if not _is_formed(step):
+        return [step]
+    bounds = bounds_of(step.function)
+    if step.form == "centered":
+        return [ClipStep(step.name, step.inputs, step.outputs, low=-1.0, high=1.0)]
+    if step.form == "bounded":
+        between, name = [new_key()], f"{step.name}_high"
+        below = {"function": keras.activations.relu, "form": "maximum"}
+        return [
+            ClipStep(name, step.inputs, between, low=-1.0, high=1.0),
+            replace(step, inputs=between, node=None, **below),
+        ]
+    if bounds:
+        low, high = bounds
+        low = float(low or BOUND)
+        high = float(np.finfo("float32").max if high is None else high)
+        return [ClipStep(step.name, step.inputs, step.outputs, low=low, high=high)]
+    nonlinear = replace(step, slopes=np.zeros_like(step.slopes), node=None)
+    if step.function not in SIGMOIDS:
+        return [nonlinear]
+    between, name = [new_key()], f"{step.name}_shift"
+    return [
+        replace(nonlinear, function=keras.activations.tanh, outputs=between),
+        ShiftStep(name, between, step.outputs, shift=1.0 - step.linear, axis=step.axis),
+    ]
+
+
 def in_next_form(step, liked):
     """An activation without the form by factors that it is in."""
     left = replace(step, factored=tuple(form for form in step.factored if form != step.form))
@@ -106,6 +131,10 @@ def in_next_form(step, liked):
 def _exchanged(steps, step, other):
     """Steps with another in the place of one."""
     return [other if each is step else each for each in steps]
+
+
+def _is_formed(step):
+    return isinstance(step, ActivationStep) and step.form in FORMS and _is_mixed(step)
 
 
 def _is_mixed(step):
@@ -160,7 +189,7 @@ def _rescaled(steps, activations, ends):
             small = step.map.then(LinearMap.diagonal(before, added, step.map.rank))
             # Training would change what is as small as that by far more than it is.
             written.append(replace(step, map=small, node=None, trainable=False))
-            written += _plain(activation)
+            written += plain(activation)
         elif id(step) not in places:
             written.append(step)
     return None if any(key in factors for key in ends) else written
@@ -186,33 +215,6 @@ def _factors(step):
         small, slope = STRAIGHT[step.function]
     units = (small, before), (slope * small, after), (0.0, -middle * before)
     return [np.where(step.linear, *each) for each in units]
-
-
-def _plain(step):
-    """Steps that take the place of an activation."""
-    bounds = bounds_of(step.function)
-    if step.form == "centered":
-        return [ClipStep(step.name, step.inputs, step.outputs, low=-1.0, high=1.0)]
-    if step.form == "bounded":
-        between, name = [new_key()], f"{step.name}_high"
-        below = {"function": keras.activations.relu, "form": "maximum"}
-        return [
-            ClipStep(name, step.inputs, between, low=-1.0, high=1.0),
-            replace(step, inputs=between, node=None, **below),
-        ]
-    if bounds:
-        low, high = bounds
-        low = float(low or BOUND)
-        high = float(np.finfo("float32").max if high is None else high)
-        return [ClipStep(step.name, step.inputs, step.outputs, low=low, high=high)]
-    plain = replace(step, slopes=np.zeros_like(step.slopes), node=None)
-    if step.function not in SIGMOIDS:
-        return [plain]
-    between, name = [new_key()], f"{step.name}_shift"
-    return [
-        replace(plain, function=keras.activations.tanh, outputs=between),
-        ShiftStep(name, between, step.outputs, shift=1.0 - step.linear, axis=step.axis),
-    ]
 
 
 def _applies(maker, step):

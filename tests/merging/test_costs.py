@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 from keras import layers
 
+from keras_nladv import SparsePReLU, register_engine
 from keras_nladv.merging.costs import LEAST, MOST, Stopwatch, compared, macs
+from keras_nladv.merging.rescaling import FORMS
 from keras_nladv.merging.surgeon import Surgeon
+from tests.merging.test_rescaling import Liking
 
 pytestmark = pytest.mark.once
 
@@ -115,6 +118,34 @@ def test_what_is_alike_is_timed_once(taking, monkeypatch):
     assert (len(engine.made), len(stopwatch._made)) == (5, 4)
     stopwatch.compared(steps_of(5), four, (5, 3), 1.0, patient=False)
     assert (len(engine.made), len(stopwatch._made)) == (7, 4)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("activation", ["relu", "relu6", "silu", "gelu", "tanh", "sigmoid"])
+def test_what_is_timed_is_what_is_written(activation, form, taking, monkeypatch):
+    """Of units that are linear by factors, too: a bound of almost 0 can take longer than one of
+    0."""
+    monkeypatch.setattr(Liking, "forms", (form, *Liking.forms))
+    register_engine("liking", Liking)
+    inputs = keras.Input((4, 4, 3))
+    x = SparsePReLU(activation=activation, name="units")(layers.Conv2D(4, 1)(inputs))
+    model = keras.Model(inputs, layers.Conv2D(2, 1)(x))
+    model.get_layer("units").alpha.assign([0.0, 1.0, 0.0, 1.0])
+    surgeon = Surgeon(model)
+    surgeon.prefer_for("liking")
+    made = []
+
+    def engine(network, **options):
+        made.append(kinds(network))
+        return taking(1e-3)
+
+    stopwatch = Stopwatch(engine, threads=1)
+    stopwatch.compared(surgeon.steps, surgeon.steps, (1, 4, 4, 3), 1.0, patient=False)
+    assert made == [kinds(surgeon.write_to_time())]
+
+
+def kinds(network):
+    return [type(each).__name__ for each in network.operations]
 
 
 def test_what_is_saved(taking):
