@@ -119,7 +119,7 @@ class Stopwatch:
             if key not in self._made:
                 while len(self._made) >= KEPT:
                     del self._made[next(iter(self._made))]
-                # In place of what others make plain, as it is written in the end.
+                # What is linear by factors takes as long as what is written in its place.
                 written = [each for step in steps for each in plain(step)]
                 model = Writer().segment(written, steps[0].inputs[0], shape)
                 self._made[key] = self.network(model, shape[0], None)

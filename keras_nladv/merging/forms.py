@@ -5,8 +5,6 @@ TensorFlow take tensors of a backend for inputs.
 """
 
 import functools
-from collections.abc import Callable
-from typing import Any
 
 import keras
 import numpy as np
@@ -82,8 +80,9 @@ def available(step):
         step: An `ActivationStep` with some units linear.
     """
     # Masks end at operations.
-    passing = ("prelu", "sum", "scaled") if step.masked else FORMS
-    return [name for name, (can, _) in FORMS.items() if name in passing and can(step)]
+    passing = ("prelu", "sum", "scaled")
+    names = [name for name, (can, _) in FORMS.items() if can(step)]
+    return [name for name in (*names, *step.factored) if not step.masked or name in passing]
 
 
 def by_liking(step, liked):
@@ -93,7 +92,7 @@ def by_liking(step, liked):
         step: An `ActivationStep` with some units linear.
         liked: Names of forms.
     """
-    return sorted(available(step), key=[*liked, *FORMS].index)
+    return sorted(available(step), key=[*liked, *FORMS, *step.factored].index)
 
 
 def chosen(step, inputs):
@@ -253,9 +252,9 @@ def _sum(writer, step, inputs, name):
     return keras.layers.Add(name=writer.names.unique(f"{name}_sum"), dtype=step.policy)(parts)
 
 
-# By name: whether a step can be written so, and what writes it; for the last `rescaling` has other
-# steps. Of those that can, the first is the fastest in Keras itself, as a rule.
-FORMS: dict[str, tuple[Callable[..., bool], Any]] = {
+# By name: whether a step can be written so, and what writes it. Of those that can, the first is the
+# fastest in Keras itself, as a rule. For those by factors `rescaling` has other steps.
+FORMS = {
     "maximum": (lambda step: _is_binary(step) and _is_relu(step), _maximum),
     "where": (_is_binary, _where),
     "prelu": (_is_relu, _prelu),
@@ -265,9 +264,6 @@ FORMS: dict[str, tuple[Callable[..., bool], Any]] = {
     "shifted": (lambda step: _is_gated(step, keras.ops.sigmoid), _shifted),
     "hard_shifted": (lambda step: _is_gated(step, keras.ops.hard_sigmoid), _shifted),
     "apart": (lambda step: _is_binary(step) and _stays_at_zero(step), _apart),
-    "scaled": (lambda step: "scaled" in step.factored, None),
-    "centered": (lambda step: "centered" in step.factored, None),
-    "bounded": (lambda step: "bounded" in step.factored, None),
 }
 
 

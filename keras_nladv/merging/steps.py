@@ -97,8 +97,8 @@ class ActivationStep(Step):
         axis: The axis of the channels, `None` if the slopes are not by channel.
         policy: The dtype policy.
         masked: Whether a mask has to be passed along.
-        form: How to write it where some units are linear, one of `forms.FORMS`; empty for the
-            default.
+        form: How to write it where some units are linear, one of `forms.FORMS` or of `factored`;
+            empty for the default.
         trainable: Whether its slopes are trained.
         divided: What its input has been divided by, see `forms.divisor`.
         factored: The forms by factors in which it can be written, see `rescaling`.
