@@ -10,8 +10,8 @@ The same command goes on after what is finished, in whatever way it was stopped;
 is reported, and the rest goes on.
 
 The directory of the study holds study.json, cells/, logs/, errors/, results.csv, results.parquet,
-cells.csv, report.html, report.md, figures/, and events for the HParams tab of TensorBoard in
-tensorboard/.
+cells.csv, epochs.csv, report.html, report.md, figures/, and events for the HParams tab of
+TensorBoard in tensorboard/.
 """
 
 import dataclasses

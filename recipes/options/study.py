@@ -39,7 +39,8 @@ class Run:
     only: Annotated[list[str], tyro.conf.arg(metavar="EXPERIMENT...")] = dataclasses.field(
         default_factory=list
     )
-    # The cells.csv of another directory: what is finished there is not run again.
+    # The cells.csv of another directory, beside its epochs.csv: what is finished there is not run
+    # again.
     known: Annotated[list[str], tyro.conf.arg(metavar="TABLE.csv...")] = dataclasses.field(
         default_factory=list
     )

@@ -329,6 +329,13 @@ def test_known_and_clock(finished, file, tmp_path):
     columns = ["cell", "score", "path_length", "seconds"]
     old = old[old["experiment"] == "digits"]
     pd.testing.assert_frame_equal(old[columns], new[new["experiment"] == "digits"][columns])
+    # What is judged by epochs, too.
+    old, new = (
+        (p / "report.md").read_text().partition("## Dead")[2] for p in (path, tmp_path / "new")
+    )
+    assert "% of the units are linear" in old
+    assert new.partition("## Exp")[0] == old.partition("## Exp")[0]
+    assert (tmp_path / "new" / "epochs.csv").read_text() == (path / "epochs.csv").read_text()
     command = command.replace("new", "newer")
     status, out, err = recipe.run_here(command)
     assert status == 0, err

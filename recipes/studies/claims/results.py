@@ -13,10 +13,14 @@ class Results:
     Args:
         table: The table of all results.
         epochs: The logs of all epochs of all cells.
+
+    Attributes:
+        used: Cells whose epochs some claim was judged by.
     """
 
     table: pd.DataFrame
     epochs: pd.DataFrame
+    used: set[str] = dataclasses.field(default_factory=set, init=False)
 
     def rows(self, experiment, variant=None):
         """The results of an experiment, or of one of its variants."""
@@ -24,6 +28,7 @@ class Results:
 
     def history(self, cell):
         """The epochs of a cell, a table."""
+        self.used.add(cell)
         mine = self.epochs[self.epochs["cell"] == cell]
         return mine.dropna(axis=1, how="all").reset_index(drop=True)
 

@@ -152,9 +152,19 @@ class Cell:
         if message is not None:
             self.fail(study, " ".join(message.split()))
 
-    def take_over(self, study: Path, summary: dict[str, Any]) -> None:
-        """Takes what is known of it from elsewhere for a run of its own, without its epochs."""
+    def take_over(self, study: Path, summary: dict[str, Any], history: Any) -> None:
+        """Takes what is known of it from elsewhere for a run of its own.
+
+        Args:
+            study: The directory of the study.
+            summary: A few numbers.
+            history: A table of its epochs, or `None`.
+        """
         self.directory(study).mkdir(parents=True, exist_ok=True)
+        if history is not None:
+            # Without the activations of other networks.
+            logs = history.drop(columns="cell").dropna(axis=1, how="all")
+            files.write(self.directory(study) / "history.csv", logs.to_csv(index=False))
         files.write(self.directory(study) / "summary.json", json.dumps(summary, indent=2) + "\n")
 
     def fail(self, study: Path, message: str) -> None:

@@ -1,6 +1,7 @@
 """The table of all results of a study."""
 
 import json
+from pathlib import Path
 
 import pandas as pd
 
@@ -16,6 +17,8 @@ SCORES = {
 }
 # What pressure is to come to, of the options of a cell and of the rows of `compress.py`.
 TARGETS = ("target_path_length", "target_nonlinear_units", "budget")
+# What claims were judged by, a row for each epoch.
+EPOCHS = "epochs.csv"
 # The columns of what is kept of a study to go on with it elsewhere.
 KEPT = ("cell", "experiment", "variant", "seed", "target", "score", "versions")
 NUMBERS = (
@@ -98,7 +101,7 @@ def table(cells, directory):
 
 
 def write(frame, directory):
-    """Writes `results.csv`, `results.parquet`, and `cells.csv`, which `--known` takes."""
+    """Writes `results.csv`, `results.parquet`, and `cells.csv`, which `known` reads."""
     frame.to_csv(directory / "results.csv", index=False)
     frame.to_parquet(directory / "results.parquet", index=False)
     finished = frame[frame["status"] == "finished"]
@@ -106,30 +109,36 @@ def write(frame, directory):
     finished[kept].drop_duplicates().to_csv(directory / "cells.csv", index=False)
 
 
-def known(file):
-    """What `cells.csv` of another directory says of cells.
+def write_epochs(epochs, directory):
+    """Writes `epochs.csv`, with what claims were judged by, which `known` reads beside `cells.csv`.
 
     Args:
-        file: Its path.
+        epochs: `histories` of these cells.
+        directory: That of the study.
+    """
+    epochs = epochs.dropna(axis=1, how="all")
+    epochs.to_csv(directory / EPOCHS, index=False, float_format="%.6g")
+
+
+def known(file):
+    """What `cells.csv` of another directory says of cells, and `epochs.csv` beside it.
+
+    Args:
+        file: The path of `cells.csv`.
 
     Returns:
-        Dict from ids of cells to their summaries, of which there is what the table keeps. Cells of
-        other versions of the library are left out. The backend is part of an id.
+        Dict from ids of cells to their summaries, of which there is what the table keeps, and to
+        tables of their epochs, `None` where these are not there. Cells of other versions of the
+        library are left out. The backend is part of an id.
 
     Raises:
-        RecipeError: If it is no such file.
+        RecipeError: If they are no such files.
     """
-    try:
-        frame = pd.read_csv(file)
-    # The reader of tables raises whatever it comes upon.
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise RecipeError(f"--known {file}: it cannot be read as CSV ({reason}).") from error
-    missing = [name for name in ("cell", "score", "path_length", "versions") if name not in frame]
-    if missing:
-        raise RecipeError(
-            f"--known {file} must be the cells.csv of a study. It lacks: {', '.join(missing)}."
-        )
+    frame = _read(file, "cell", "score", "path_length", "versions")
+    epochs = Path(file).with_name(EPOCHS)
+    histories = {}
+    if epochs.exists():
+        histories = dict(iter(_read(epochs, "cell").groupby("cell")))
     found = {}
     for name, mine in frame.groupby("cell", sort=False):
         versions = dict(
@@ -142,7 +151,8 @@ def known(file):
             for row in mine.to_dict("records")
         ]
         summary = {"rows": results, **results[0]} if "method" in results[0] else results[0]
-        found[str(name)] = {**summary, "versions": versions, "known": str(file)}
+        summary = {**summary, "versions": versions, "known": str(file)}
+        found[str(name)] = summary, histories.get(name)
     return found
 
 
@@ -160,6 +170,22 @@ def histories(cells, directory):
         units = {f"units/{layer['name']}": layer["units"] for layer in layers}
         found += [{"cell": cell.id, **logs, **units} for logs in cell.history(directory)]
     return pd.DataFrame(found, columns=None if found else ["cell"])
+
+
+def _read(file, *needed):
+    """Reads a table that another study has written."""
+    try:
+        frame = pd.read_csv(file, dtype={"cell": str})
+    # The reader of tables raises whatever it comes upon.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise RecipeError(f"--known {file}: it cannot be read as CSV ({reason}).") from error
+    if missing := [name for name in needed if name not in frame]:
+        raise RecipeError(
+            f"--known {file} must be the {Path(file).name} of a study. It lacks: "
+            f"{', '.join(missing)}."
+        )
+    return frame
 
 
 def _plain(value):

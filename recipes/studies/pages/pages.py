@@ -56,7 +56,7 @@ class Pages:
             self.claims[f"{number}-{name.replace('_', '-')}"] = claim
 
     def write(self, cells, record):
-        """Writes results.csv, results.parquet, figures/, report.md and report.html.
+        """Writes all tables, figures/, report.md and report.html.
 
         Args:
             cells: List of the `Cell`s.
@@ -67,10 +67,10 @@ class Pages:
         """
         frame = results.table(cells, self.directory)
         results.write(frame, self.directory)
-        findings = [
-            claim.find(Results(frame, results.histories(cells, self.directory)))
-            for claim in self.claims.values()
-        ]
+        epochs = results.histories(cells, self.directory)
+        judged = Results(frame, epochs)
+        findings = [claim.find(judged) for claim in self.claims.values()]
+        results.write_epochs(epochs[epochs["cell"].isin(judged.used)], self.directory)
         figures = self.directory / "figures"
         shutil.rmtree(figures, ignore_errors=True)
         figures.mkdir()

@@ -32,7 +32,7 @@ def carry_out(
     backend: str,
     directory: Path,
     engine: Any,
-    known: Mapping[str, dict[str, Any]] | None = None,
+    known: Mapping[str, tuple[dict[str, Any], Any]] | None = None,
     may_begin: Callable[[Cell], bool] = lambda cell: True,
 ) -> Iterator[Cell]:
     """Has all cells run that are not finished.
@@ -47,7 +47,7 @@ def carry_out(
         engine: Takes cells with `submit(cell)` while it is `free`; `next()` waits until one has
             ended, and returns its id. `None` to run nothing: then a curve ends at its first cell
             that is not finished, and seeds with those of the pilot if that is not.
-        known: Summaries, by ids of cells, that need not be run.
+        known: Summaries and epochs, by ids of cells, that need not be run.
         may_begin: Function of a cell, whether there is time for it. Those for which there is none
             are left out.
 
@@ -80,7 +80,7 @@ def carry_out(
             turn = heapq.heappop(queue)
             cell = turn.cell
             if engine and cell.id in known and not cell.finished(directory):
-                cell.take_over(directory, known[cell.id])
+                cell.take_over(directory, *known[cell.id])
             if cell.id in waiting:
                 waiting[cell.id].append(turn)
             elif cell.finished(directory) or engine is None or not may_begin(cell):

@@ -46,7 +46,7 @@ class MadeUp:
             "seconds": self.seconds,
             "versions": {"keras_nladv": keras_nladv.__version__, "keras": "3"},
         }
-        self.cell.take_over(self.directory, summary)
+        self.cell.take_over(self.directory, summary, None)
         return self.cell.id
 
 
@@ -165,6 +165,34 @@ def test_known_cells(tmp_path):
     assert results.known(there / "old.csv") == {}
 
 
+def test_known_epochs(tmp_path):
+    """Each cell gets its own, whatever activations its network has."""
+    found = {}
+    for seed, layers in ((0, ["stem", "stage1"]), (1, ["plain"]), (2, [])):
+        [cell] = Experiment("a", "cifar", options={"seed": seed}).cells("jax")
+        per_layer = [{"name": layer, "units": 8} for layer in layers]
+        logs = [{"cell": "", "epoch": e, **{f"dead/{n}": 0.1 * e for n in layers}} for e in (1, 2)]
+        summary = {"accuracy_after": 0.5, "path_length": 2.0, "per_layer": per_layer}
+        summary["versions"] = {"keras_nladv": keras_nladv.__version__}
+        cell.take_over(tmp_path, summary, pd.DataFrame(logs) if layers else None)
+        found[cell.id] = cell
+    cells = list(found.values())
+    results.write(results.table(cells, tmp_path), tmp_path)
+    epochs = results.histories(cells, tmp_path)
+    assert set(epochs["cell"]) == {cell.id for cell in cells[:2]}
+    results.write_epochs(epochs, tmp_path)
+    for name, known in results.known(tmp_path / "cells.csv").items():
+        found[name].take_over(tmp_path / "new", *known)
+    pd.testing.assert_frame_equal(results.histories(cells, tmp_path / "new"), epochs)
+    for cell in cells[:2]:
+        assert cell.history(tmp_path / "new")[0].keys() - cell.history(tmp_path)[0].keys() == {
+            f"units/{layer['name']}" for layer in cell.summary(tmp_path)["per_layer"]
+        }
+    (tmp_path / "epochs.csv").write_text("a,b\n1,2")
+    with pytest.raises(RecipeError, match=r"must be the epochs.csv of a study. It lacks: cell"):
+        results.known(tmp_path / "cells.csv")
+
+
 def test_known_cells_with_several_results(tmp_path):
     cell = Experiment("a", "compress", options={"seed": 1}).cells("jax")[0]
     rows = [
@@ -172,11 +200,11 @@ def test_known_cells_with_several_results(tmp_path):
         for method, budget in (("original", None), ("ours", 0.5))
     ]
     versions = {"keras_nladv": keras_nladv.__version__}
-    cell.take_over(tmp_path, {"rows": rows, "seconds": 9.0, "versions": versions})
+    cell.take_over(tmp_path, {"rows": rows, "seconds": 9.0, "versions": versions}, None)
     frame = results.table([cell], tmp_path)
     results.write(frame, tmp_path)
     known = results.known(tmp_path / "cells.csv")
-    cell.take_over(tmp_path / "new", known[cell.id])
+    cell.take_over(tmp_path / "new", *known[cell.id])
     columns = ["method", "budget", "target", "score", "seconds", "status"]
     pd.testing.assert_frame_equal(results.table([cell], tmp_path / "new")[columns], frame[columns])
 
