@@ -49,7 +49,7 @@ def extremum(call):
     """The larger or smaller of two tensors merges them; with a constant it is a ReLU.
 
     A unit whose bound no number is beyond is linear; `collapse` writes such. With a lower bound and
-    an upper one right behind each other, a unit is one all the same; and with a lower bound of 1, a
+    an upper one right behind each other, a unit is one all the same; with a lower bound of 1, a
     gate is always open.
     """
     if call.is_discrete or len(call.carrying) > 1:
@@ -117,23 +117,26 @@ def by_own_gate(call):
 
 
 def clips_on(call, channels, slopes):
-    """Lets a bound right behind an opposite one be of the same units. Returns whether it is.
+    """Lets a bound right behind an opposite one, or behind both, be of the same units. Returns
+    whether it is.
 
-    So it is behind both, if the same units are linear for all, as `collapse` writes.
+    So it is if the same units are linear for all, as `collapse` writes; else it is another
+    activation.
     """
-    name, before = (
-        type(each).__name__ for each in (call.operation, private.producer(call.operation.input))
-    )
+    made = private.producer(call.operation.input)
+    name, before = type(call.operation).__name__, type(made).__name__
     earlier = call.reading.activation_before(channels)
-    if earlier is None or earlier.constant_slopes is None:
+    # What has both bounds is complete: one more is another activation.
+    if earlier is None or earlier.constant_slopes is None or call.reading.is_clip(made):
         return False
     if slopes.size not in (1, earlier.units):
         return False
-    if before == "Clip" and slopes.any() and (slopes == earlier.constant_slopes).all():
-        return name in ("Maximum", "Minimum")
-    if {name, before} != {"Maximum", "Minimum"}:
+    if (slopes != earlier.constant_slopes).any():
         return False
-    earlier.constant_slopes = np.minimum(earlier.constant_slopes, slopes)
+    bounds = {"Maximum", "Minimum"}
+    if {name, before} != bounds and not (before == "Clip" and name in bounds and slopes.any()):
+        return False
+    call.reading.note_clip(call.operation)
     return True
 
 

@@ -437,24 +437,38 @@ def test_a_gate_with_another_bound_is_an_operand(bound, expected, extremum, gate
     assert path_length(keras.Model(inputs, inputs * gate)) == expected
 
 
+def relu6(x):
+    return ops.minimum(ops.maximum(x, 0.0), 6.0)
+
+
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
-        (lambda x, y: ops.minimum(ops.maximum(x, 0.0), 6.0), 1.0),
-        (lambda x, y: ops.minimum(ops.maximum(x, np.array([LOWEST, 0.0], "float32")), 6.0), 1.0),
+        (lambda x, y: relu6(x), 1.0),
+        (lambda x, y: ops.minimum(ops.maximum(x, np.array([LOWEST, 0.0], "float32")), 6.0), 1.5),
         (lambda x, y: ops.minimum(ops.maximum(x, LOWEST), np.array([-LOWEST, 1], "float32")), 0.5),
         (lambda x, y: ops.maximum(ops.maximum(x, 0.0), 1.0), 2.0),
         (lambda x, y: ops.maximum(ops.clip(x, 0.0, 6.0), 1.0), 2.0),
         (lambda x, y: ops.maximum(ops.minimum(x, 6.0), np.zeros((3, 2), "float32")), 2.0),
         (lambda x, y: ops.maximum(ops.minimum(x, np.ones((3, 2), "float32")), 0.0), 2.0),
         (lambda x, y: ops.maximum(ops.minimum(x, y), 0.0), 1.0),
+        (lambda x, y: relu6(relu6(x)), 2.0),
+        (lambda x, y: ops.maximum(relu6(x), np.array([LOWEST, 0.0], "float32")), 1.5),
+        (lambda x, y: ops.minimum(ops.maximum(relu6(x), 1.0), 5.0), 2.0),
         (lambda x, y: ops.clip(x, None, -LOWEST), 0.0),
     ],
 )
 def test_a_bound_behind_another(make, expected):
-    """Opposite ones are of the same unit, which is linear where neither is ever reached."""
+    """Opposite ones are of the same unit, which is linear where neither is ever reached, if that
+    is so of the same units."""
     x = keras.Input((3, 2))
     assert path_length(keras.Model(x, make(x, layers.Dense(2)(x)))) == expected
+
+
+def test_opposite_bounds_in_what_is_called_twice():
+    inputs, x = keras.Input((2,)), keras.Input((2,))
+    clipped = keras.Model(inputs, relu6(inputs))
+    assert path_length(keras.Model(x, clipped(layers.Dense(2)(clipped(x))))) == 2.0
 
 
 def test_a_gate_of_its_own_tensor_without_some_units():

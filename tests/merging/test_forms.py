@@ -5,7 +5,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
-from keras import layers
+from keras import layers, ops
 
 from keras_nladv import CollapsePlan, SparsePReLU, collapse, nonlinearity_report, path_length
 from keras_nladv._keras import private
@@ -114,6 +114,28 @@ def test_forms_are_equal(name, tmp_path):
             assert b"keras_nladv" not in file.read("config.json")
         loaded = keras.models.load_model(tmp_path / "model.keras")
         assert difference(collapsed, loaded, (2, 5, 6, 4)) == 0
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("bound", [ops.minimum, ops.maximum, lambda x, y: ops.clip(x, -y, y)])
+def test_bounds_beside_units_stay_activations_of_their_own(bound):
+    """Whatever form the units have: no bound of theirs makes one of both."""
+    inputs = keras.Input((4, 4, 3))
+    outputs = []
+    for function in ("relu", "relu6", "hard_tanh", "silu"):
+        x = bound(layers.Dense(4)(inputs), 0.5)
+        x = SparsePReLU(activation=function)(x)
+        x = SparsePReLU(activation=function)(bound(x, 0.25))
+        outputs.append(layers.GlobalAveragePooling2D()(SparsePReLU(activation="relu6")(x)))
+    model = randomized(keras.Model(inputs, layers.concatenate(outputs)), 0.5)
+    forms: dict[str, list[str]] = {}
+    for form in Surgeon(model).forms():
+        forms.setdefault(form.name.rpartition(" ")[2], []).append(form.name)
+    assert {"clip", "prelu", "where", "apart"} <= forms.keys()
+    for names in ([], *forms.values()):
+        collapsed = written(model, *names)
+        assert path_length(collapsed) == pytest.approx(path_length(model)), names
+        assert difference(model, collapsed, (2, 4, 4, 3)) < 1e-6
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from keras import layers
+from keras import layers, ops
 
 from keras_nladv import (
     CollapsePlan,
@@ -412,8 +412,9 @@ def test_only_such_layers_are_told():
 def test_any_chain(data):
     """Path lengths and numbers are the same, whatever is in a row."""
     inputs = x = keras.Input((6, 6, 3))
+    kinds = ["conv", "depthwise", "pool", "norm", "gate", "bound", "units"]
     for _ in range(data.draw(st.integers(1, 4))):
-        kind = data.draw(st.sampled_from(["conv", "depthwise", "pool", "norm", "gate", "units"]))
+        kind = data.draw(st.sampled_from(kinds))
         if kind == "conv":
             x = layers.Conv2D(data.draw(st.integers(2, 5)), 3, padding="same")(x)
         elif kind == "depthwise":
@@ -425,6 +426,8 @@ def test_any_chain(data):
         elif kind == "gate":
             gate = layers.Conv2D(x.shape[-1], 1)(layers.GlobalMaxPooling2D(keepdims=True)(x))
             x = layers.Multiply()([x, gate])
+        elif kind == "bound":
+            x = data.draw(st.sampled_from([ops.minimum, ops.maximum]))(x, 0.5)
         x = SparsePReLU(activation=data.draw(st.sampled_from([*FUNCTIONS, "relu"])))(x)
     model = keras.Model(inputs, layers.Dense(2)(x))
     model = randomized(model, data.draw(st.sampled_from([0.3, 0.7])), data.draw(st.integers(0, 99)))
