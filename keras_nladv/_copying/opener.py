@@ -125,8 +125,7 @@ def activates(node, kinds=()):
         nodes = private.nodes_between(operation.inputs, operation.outputs)
     elif not isinstance(operation, keras.Layer) or find_rule(operation) is not None:
         applied = operation.activation if fuses_activation(operation) else operation
-        is_activation = pointwise_function(applied, node.arguments.args) is not None
-        return is_activation or isinstance(applied, kinds)
+        return pointwise_function(applied, node) is not None or isinstance(applied, kinds)
     else:
         try:
             nodes = opened(operation, node.arguments.args, node.arguments.kwargs).nodes

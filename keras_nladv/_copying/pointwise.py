@@ -23,12 +23,12 @@ def fuses_activation(operation):
     return find_rule(operation) in FUSING
 
 
-def pointwise_function(applied, args=()):
+def pointwise_function(applied, node=None):
     """Returns the function that an activation applies to each element.
 
     Args:
         applied: An activation function, or a layer or operation.
-        args: The positional arguments of its call, for operations of two arguments.
+        node: The Keras node of its call, for operations of two arguments.
 
     Returns:
         A function of one tensor: `keras.activations.relu` for whatever is a plain ReLU, else what
@@ -40,9 +40,15 @@ def pointwise_function(applied, args=()):
     if rule is None and private.is_keras_operation(applied):
         rule = OPERATION_RULES.get(type(applied).__name__)
         kind = type(applied).__name__
-        is_relu = kind == "Relu" or (kind == "Maximum" and any(map(_is_zero, args)))
-        if is_relu:
+        if kind == "Relu" or (kind == "Maximum" and node is not None and _is_relu(node)):
             return keras.activations.relu
+        if kind == "Clip":
+            # What keeps numbers away from 0 is no activation.
+            low, high = clip_bounds(applied) or (1.0, 1.0)
+            if not low <= 0 < high:
+                return None
+            # One of plain numbers is saved.
+            return private.producer(keras.ops.clip(keras.KerasTensor((1,)), low, high))
     if applied is keras.ops.relu:
         return keras.activations.relu
     if rule not in (activates, layer_rules.prelu):
@@ -52,6 +58,23 @@ def pointwise_function(applied, args=()):
         plain = not applied.negative_slope and not applied.threshold and applied.max_value is None
         return keras.activations.relu if plain else applied
     return savable(applied)
+
+
+def clip_bounds(operation):
+    """The two numbers between which an operation `Clip` clips, as floats; `None` if they are others
+    for some elements, or if one is left out."""
+    bounds = scalar(operation.x_min), scalar(operation.x_max)
+    are_numbers = all(isinstance(bound, (int, float)) for bound in bounds)
+    return tuple(map(float, bounds)) if are_numbers else None
+
+
+def is_bound_beside_another(node):
+    """Whether a call of a maximum or minimum is one activation with an opposite one beside it."""
+    other = {"Maximum": "Minimum", "Minimum": "Maximum"}[type(node.operation).__name__]
+    return any(
+        type(each).__name__ == other and isinstance(each.input, keras.KerasTensor)
+        for each in private.operations_around(node)
+    )
 
 
 def savable(function):
@@ -83,6 +106,7 @@ def granularity_of(prelu):
     return None if prelu.shared_axes else "element", -1
 
 
-def _is_zero(value):
-    value = scalar(value)
-    return isinstance(value, (int, float)) and value == 0
+def _is_relu(node):
+    bounds = [scalar(each) for each in node.arguments.args]
+    is_with_zero = any(isinstance(bound, (int, float)) and bound == 0 for bound in bounds)
+    return is_with_zero and not is_bound_beside_another(node)

@@ -137,6 +137,12 @@ def source(tensor):
     return read(producer(tensor), "calls")[read(tensor, "call")]
 
 
+def operations_around(node):
+    """Lists the operations right before and right behind a call of one, a Keras node."""
+    before = [producer(tensor) for tensor in node.arguments.keras_tensors]
+    return [*before, *(each.operation for each in read(node.operation, "next calls"))]
+
+
 def mask_of(tensor):
     """Returns the mask that Keras passes along with a tensor, or `None`."""
     return read(keras, "get_mask")(tensor)

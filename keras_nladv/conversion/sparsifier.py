@@ -10,6 +10,7 @@ from keras_nladv._copying.pointwise import (
     function_name,
     fuses_activation,
     granularity_of,
+    is_bound_beside_another,
     pointwise_function,
 )
 from keras_nladv._copying.rebuilt import rebuilt
@@ -170,7 +171,7 @@ class Sparsifier(Opener):
         return Site(
             node=node,
             applied=applied,
-            function=pointwise_function(applied, node.arguments.args),
+            function=pointwise_function(applied, node),
             name=operation.name,
             key=key,
             trainable=getattr(layer, "trainable", True),
@@ -353,9 +354,12 @@ def _not_pointwise(site):
         return applied, "it is not pointwise"
     if is_fused and applied is not None and find_rule(applied) is None:
         return applied, "the path rules do not know it, see `register_path_rule`"
-    if private.is_keras_operation(applied) and type(applied).__name__ in ("Maximum", "Minimum"):
+    kind = type(applied).__name__
+    if private.is_keras_operation(applied) and kind in ("Maximum", "Minimum", "Clip"):
         tensor, *others = site.node.arguments.keras_tensors
         if not others and "float" in tensor.dtype:
+            if kind != "Clip" and is_bound_beside_another(site.node):
+                return applied, "it is one of two bounds; `keras.ops.clip` would be converted"
             return applied, "it is no ReLU"
     return applied, None
 

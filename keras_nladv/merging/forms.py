@@ -9,6 +9,7 @@ import functools
 import keras
 import numpy as np
 
+from keras_nladv._copying.pointwise import clip_bounds
 from keras_nladv._keras import private
 
 # The bounds between which a function is the identity and at which it stays. Operations by the names
@@ -54,6 +55,8 @@ def bounds_of(function):
     if is_operation and type(function).__name__ == "ReLU" and hasattr(function, "max_value"):
         plain = not function.negative_slope and not function.threshold
         return (0.0, function.max_value) if plain else None
+    if _key(function) == "Clip":
+        return clip_bounds(function)
     return BOUNDS.get(_key(function))
 
 

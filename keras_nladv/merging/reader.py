@@ -161,7 +161,7 @@ def _read_activation(node, common):
             policy=policy,
             trainable=_is_trained(operation),
         )
-    function = pointwise_function(operation, node.arguments.args)
+    function = pointwise_function(operation, node)
     if function is None:
         return None
     axis = 1 if _channels_first(node) else -1

@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from keras_nladv import SparsePReLU, nonlinearity_report, register_path_rule, sparsify
+from keras_nladv import (
+    SparsePReLU,
+    collapse,
+    nonlinearity_report,
+    path_length,
+    register_path_rule,
+    sparsify,
+)
 from tests.copies import activations, arrays, assert_close, sparsified
 from tests.swish import Swish
 
@@ -53,6 +60,8 @@ OPERATIONS = {
     "maximum": lambda x: ops.maximum(x, 0),
     "maximum of float": lambda x: ops.maximum(x, 0.0),
     "maximum turned": lambda x: ops.maximum(0, x),
+    "clip": lambda x: ops.clip(x, 0, 0.5),
+    "clip of floats": lambda x: ops.clip(x, -1.0, np.float32(0.5)),
 }
 
 
@@ -230,6 +239,35 @@ def test_bounds_that_are_no_relu(bound):
     model = single(lambda x: layers.ReLU()(ops.maximum(x + 0.0, bound)))
     _, report = sparsify(model, return_report=True)
     assert [row["reason"] for row in report.rows] == ["it is no ReLU", ""]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: ops.minimum(ops.maximum(x, 0.0), 6.0),
+        lambda x: ops.maximum(0.0, ops.minimum(6, x)),
+        # As before a logarithm.
+        lambda x: ops.clip(x, 1e-3, 1.0),
+    ],
+)
+def test_bounds_on_both_sides_that_are_left(function):
+    """As they are one activation, no half of them becomes another."""
+    model = single(lambda x: layers.ReLU(name="other")(function(x + 0.0)))
+    sparse, report = sparsified(model, X)
+    assert report.converted == ["other"]
+    assert 1 <= len(report.left) <= 2
+    assert path_length(sparse) == path_length(model) == 2.0
+    assert path_length(collapse(model, cost="macs")) == 2.0
+
+
+@pytest.mark.once
+def test_maximum_and_minimum_of_two_tensors():
+    """No bound is on both sides there."""
+    inputs = keras.Input((5,))
+    x = ops.minimum(ops.maximum(layers.Dense(5)(inputs), 0.0), layers.Dense(5)(inputs))
+    _, report = sparsified(keras.Model(inputs, x), X[:, 0])
+    assert (len(report.converted), report.left) == (1, [])
 
 
 @pytest.mark.once

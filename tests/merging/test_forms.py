@@ -22,6 +22,7 @@ CLIPPED = {
     "hard_tanh": "hard_tanh",
     "relu_to_2": layers.ReLU(max_value=2.0),
     "operation": keras.ops.relu6,
+    "clip": private.producer(ops.clip(keras.KerasTensor((1,)), -0.5, 2.0)),
 }
 BINARY = {
     "relu": ("relu", {"maximum", "apart", "where", "prelu", "sum"}),
