@@ -8,6 +8,7 @@ import inspect
 import operator
 import warnings
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import keras
@@ -26,6 +27,7 @@ PLACES = {
     "get_global": ("src.backend.common.global_state.get_global_attribute",),
     "set_global": ("src.backend.common.global_state.set_global_attribute",),
     "Functional": ("src.models.functional.Functional",),
+    "array functions": ("src.backend.numpy",),
     # Of a `KerasTensor`: the operation that it comes from, and which of its calls.
     "operation": ("_keras_history.operation",),
     "call": ("_keras_history.node_index",),
@@ -421,6 +423,21 @@ def dense_tensors():
         yield
     finally:
         keras.KerasTensor.sparse = sparse
+
+
+@contextmanager
+def array_functions(**others):
+    """Lets the backend compute functions of arrays, by their names, with others. Each is given the
+    backend's own and the arguments."""
+    functions = read(keras, "array functions")
+    own = {name: getattr(functions, name) for name in others}
+    for name, other in others.items():
+        setattr(functions, name, partial(other, own[name]))
+    try:
+        yield
+    finally:
+        for name, function in own.items():
+            setattr(functions, name, function)
 
 
 @contextmanager

@@ -1,3 +1,4 @@
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -102,7 +103,8 @@ class Engine:
                     "and make it start from their indices."
                 )
         try:
-            self.convert(model)
+            with _without_activity_regularizers(model):
+                self.convert(model)
         except Exception as error:
             raise ValueError(
                 f"Model '{model.name}' cannot be converted to {self.name} from the backend "
@@ -274,6 +276,23 @@ class Engine:
         if self.batch_size is None:
             return " It may need the number of samples fixed, with `batch_size=...`."
         return ""
+
+
+@contextlib.contextmanager
+def _without_activity_regularizers(model):
+    """Their losses are no outputs, and by these Torch takes the number of samples for fixed."""
+    found = [
+        (layer, layer.activity_regularizer)
+        for layer in private.sublayers(model)
+        if layer.activity_regularizer is not None
+    ]
+    for layer, _ in found:
+        layer.activity_regularizer = None
+    try:
+        yield
+    finally:
+        for layer, regularizer in found:
+            layer.activity_regularizer = regularizer
 
 
 def _computes_in_half(model):

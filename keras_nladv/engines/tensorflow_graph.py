@@ -1,6 +1,7 @@
 import contextlib
 
 import keras
+import numpy as np
 
 from keras_nladv._keras import private
 
@@ -30,26 +31,46 @@ def tensorflow_graph(model, specs):
 
     signature = [tf.TensorSpec(spec.shape, spec.dtype, name=spec.name) for spec in specs]
     function = tf.function(call, input_signature=signature, autograph=False)
-    with _no_bias_along_sequences():
+    with _known_to_converters():
         concrete = function.get_concrete_function()
     return convert_variables_to_constants_v2(concrete, lower_control_flow=False)
 
 
 @contextlib.contextmanager
-def _no_bias_along_sequences():
-    """Lets no sum be written as a bias along the second of three axes, as Keras does with tensors
-    of shape (1, n, 1): TensorFlow computes that, its converters write something else."""
+def _known_to_converters():
+    """Lets what TensorFlow computes, and its converters do not know or misread, be written in
+    other ways."""
     import tensorflow as tf
 
-    bias_add = tf.nn.bias_add
+    bias_add, function = tf.nn.bias_add, tf.function
 
-    def written(value, bias, data_format=None, name=None):
+    def bias_or_sum(value, bias, data_format=None, name=None):
+        # Along the second of three axes, as of tensors of shape (1, n, 1).
         if data_format == "NCHW" and len(value.shape) == 3:
             return tf.add(value, tf.reshape(bias, (-1, 1)), name=name)
         return bias_add(value, bias, data_format, name)
 
-    tf.nn.bias_add = written
+    def inlined(inner=None, **options):
+        # Keras compiles grouped convolutions by themselves.
+        return inner or (lambda each: each)
+
+    def roll(own, x, shift, axis=None):
+        if axis is None or tf.is_tensor(shift):
+            return own(x, shift, axis)
+        for number, along in np.broadcast(shift, axis):
+            size = x.shape[along]
+            if size is None:
+                x = own(x, number, along)
+            elif number % size:
+                parts = tf.split(x, [size - number % size, number % size], along)
+                x = tf.concat(parts[::-1], along)
+        return x
+
+    # In `argmax`, to tell -0 from 0.
+    known = private.array_functions(roll=roll, signbit=lambda own, x: x < 0)
+    tf.nn.bias_add, tf.function = bias_or_sum, inlined
     try:
-        yield
+        with known:
+            yield
     finally:
-        tf.nn.bias_add = bias_add
+        tf.nn.bias_add, tf.function = bias_add, function

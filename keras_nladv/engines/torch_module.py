@@ -18,6 +18,19 @@ def torch_module(model, specs):
     from torch.overrides import TorchFunctionMode
 
     structure, _ = private.structures(model)
+
+    def squeezed(x, *dim, **named):
+        # An axis of another size stays, which a converter does not see to.
+        (axis,) = (*dim, *named.values()) or (None,)
+        stays = isinstance(axis, int) and x.shape[axis] != 1
+        return x if stays else torch.squeeze(x, *dim, **named)
+
+    def split(own, x, indices_or_sections, axis=0):
+        # At a tensor of indices, as Keras does, converters do not know the sizes.
+        if isinstance(indices_or_sections, int):
+            return own(x, indices_or_sections, axis)
+        return list(torch.tensor_split(x, tuple(map(int, indices_or_sections)), axis))
+
     # What converters do not know, or not the types of, by what they do.
     names = {f"arc{name}": f"a{name}" for name in ("cos", "cosh", "sin", "sinh", "tan", "tanh")}
     names |= {
@@ -28,7 +41,7 @@ def torch_module(model, specs):
         "concat": "cat",
         "concatenate": "cat",
         "moveaxis": "movedim",
-        "swapaxes": "transpose",
+        "ravel": "flatten",
         "subtract": "sub",
         "multiply": "mul",
         "divide": "div",
@@ -45,6 +58,10 @@ def torch_module(model, specs):
         for place in (torch, torch.Tensor)
         if hasattr(place, other)
     }
+    for place in (torch, torch.Tensor):
+        # Its arguments have other names.
+        known[place.swapaxes] = lambda x, axis0, axis1: torch.transpose(x, axis0, axis1)
+        known[place.squeeze] = squeezed
     known[functional.hardshrink] = lambda x, lambd=0.5: x * (abs(x) > lambd)
     known[functional.softshrink] = lambda x, lambd=0.5: x - torch.clamp(x, -lambd, lambd)
 
@@ -59,7 +76,7 @@ def torch_module(model, specs):
 
         def forward(self, *inputs):
             inputs = keras.tree.pack_sequence_as(structure, inputs)
-            with Known():
+            with Known(), private.array_functions(split=split):
                 return tuple(keras.tree.flatten(self.model(inputs, training=False)))
 
     # Two samples, where their number is free: what runs on one need not run on more.

@@ -25,6 +25,7 @@ OWNERS = {
     **dict.fromkeys(
         ("get_mask", "set_mask", "autocast", "get_global", "set_global", "Functional"), keras
     ),
+    "array functions": keras,
     "graph": keras.Sequential([keras.Input((3,)), layers.Dense(2)]),
     "output_shape": layers.Lambda(abs),
     **dict.fromkeys(("operation", "call"), keras.Input((3,))),

@@ -248,6 +248,30 @@ def test_arithmetic(quick_engine):
         np.testing.assert_allclose(other, keras.ops.convert_to_numpy(right), rtol=1e-6)
 
 
+def test_what_converters_do_not_know_or_take_for_sizes(quick_engine):
+    """Sizes that are in tensors on Torch, what TensorFlow compiles by itself, and others."""
+    inputs = keras.Input((6, 6, 4))
+    x = layers.Conv2D(6, 1, activity_regularizer="l2")(inputs)
+    x = layers.ActivityRegularization(0.1)(x)
+    first, second, third = keras.ops.split(x, [1, 3], axis=-1)
+    sequence = layers.Reshape((36, 6))(x)
+    outputs = [
+        *(layers.Conv2D(2, 3)(part) for part in (first, second, third)),
+        layers.Conv2D(2, 1)(keras.ops.take(x, [0, 2, 5], axis=-1)),
+        layers.Conv2D(2, 1)(keras.ops.swapaxes(x, 1, 3)),
+        keras.ops.squeeze(first, axis=-1),
+        layers.Attention()([sequence, sequence]),
+        layers.Conv2D(4, 3, groups=2)(x),
+        keras.ops.roll(keras.ops.roll(x, (1, -2), axis=(1, 2)), 13, axis=1),
+        keras.ops.cast(keras.ops.argmax(x, axis=-1), "float32"),
+    ]
+    model = keras.Model(inputs, outputs)
+    regularizer = model.layers[1].activity_regularizer
+    network = quick_engine(model, **fixed(quick_engine, batch_size=3))
+    assert_same(network, model, (3, 6, 6, 4))
+    assert model.layers[1].activity_regularizer is regularizer is not None
+
+
 def test_half_precision(quick_engine):
     policy = keras.DTypePolicy("mixed_bfloat16")
     model = keras.Sequential(
