@@ -72,7 +72,9 @@ def is_bound_beside_another(node):
     """Whether a call of a maximum or minimum is one activation with an opposite one beside it."""
     other = {"Maximum": "Minimum", "Minimum": "Maximum"}[type(node.operation).__name__]
     return any(
-        type(each).__name__ == other and isinstance(each.input, keras.KerasTensor)
+        private.is_keras_operation(each)
+        and type(each).__name__ == other
+        and isinstance(each.input, keras.KerasTensor)
         for each in private.operations_around(node)
     )
 

@@ -265,9 +265,11 @@ def test_bounds_on_both_sides_that_are_left(function):
 def test_maximum_and_minimum_of_two_tensors():
     """No bound is on both sides there."""
     inputs = keras.Input((5,))
-    x = ops.minimum(ops.maximum(layers.Dense(5)(inputs), 0.0), layers.Dense(5)(inputs))
+    shared, other = layers.Minimum(), layers.Dense(5)(inputs)
+    x = ops.minimum(ops.maximum(layers.Dense(5)(inputs), 0.0), other)
+    x = shared([other, ops.maximum(shared([x, other]), 0.0)])
     _, report = sparsified(keras.Model(inputs, x), X[:, 0])
-    assert (len(report.converted), report.left) == (1, [])
+    assert (len(report.converted), report.left) == (2, [])
 
 
 @pytest.mark.once
