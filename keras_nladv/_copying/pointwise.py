@@ -44,11 +44,11 @@ def pointwise_function(applied, node=None):
             return keras.activations.relu
         if kind == "Clip":
             # What keeps numbers away from 0 is no activation.
-            low, high = clip_bounds(applied) or (1.0, 1.0)
-            if not low <= 0 < high:
+            bounds = clip_bounds(applied)
+            if bounds is None or not bounds[0] <= 0 < bounds[1]:
                 return None
             # One of plain numbers is saved.
-            return private.producer(keras.ops.clip(keras.KerasTensor((1,)), low, high))
+            return private.producer(keras.ops.clip(keras.KerasTensor((1,)), *bounds))
     if applied is keras.ops.relu:
         return keras.activations.relu
     if rule not in (activates, layer_rules.prelu):

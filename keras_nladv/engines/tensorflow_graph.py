@@ -66,11 +66,10 @@ def _known_to_converters():
                 x = tf.concat(parts[::-1], along)
         return x
 
-    # In `argmax`, to tell -0 from 0.
-    known = private.array_functions(roll=roll, signbit=lambda own, x: x < 0)
     tf.nn.bias_add, tf.function = bias_or_sum, inlined
     try:
-        with known:
+        # `argmax` asks for signs to tell -0 from 0.
+        with private.array_functions(roll=roll, signbit=lambda own, x: x < 0):
             yield
     finally:
         tf.nn.bias_add, tf.function = bias_add, function

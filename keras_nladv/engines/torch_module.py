@@ -19,11 +19,11 @@ def torch_module(model, specs):
 
     structure, _ = private.structures(model)
 
-    def squeezed(x, *dim, **named):
+    def squeezed(x, dim=None):
         # An axis of another size stays, which a converter does not see to.
-        (axis,) = (*dim, *named.values()) or (None,)
-        stays = isinstance(axis, int) and x.shape[axis] != 1
-        return x if stays else torch.squeeze(x, *dim, **named)
+        if isinstance(dim, int) and x.shape[dim] != 1:
+            return x
+        return torch.squeeze(x) if dim is None else torch.squeeze(x, dim)
 
     def split(own, x, indices_or_sections, axis=0):
         # At a tensor of indices, as Keras does, converters do not know the sizes.

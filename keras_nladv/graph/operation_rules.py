@@ -126,18 +126,15 @@ def clips_on(call, channels, slopes):
     made = private.producer(call.operation.input)
     name, before = type(call.operation).__name__, type(made).__name__
     earlier = call.reading.activation_before(channels)
-    # What has both bounds is complete: one more is another activation.
-    if earlier is None or earlier.constant_slopes is None or call.reading.is_clip(made):
+    if earlier is None or earlier.constant_slopes is None:
         return False
-    if slopes.size not in (1, earlier.units):
+    # Behind the second of two bounds the activation is still the first: it is complete.
+    if type(earlier.layer) is not type(made) or slopes.size not in (1, earlier.units):
         return False
     if (slopes != earlier.constant_slopes).any():
         return False
     bounds = {"Maximum", "Minimum"}
-    if {name, before} != bounds and not (before == "Clip" and name in bounds and slopes.any()):
-        return False
-    call.reading.note_clip(call.operation)
-    return True
+    return {name, before} == bounds or (before == "Clip" and name in bounds and slopes.any())
 
 
 def clip(call):

@@ -29,7 +29,6 @@ class Reading:
         self._factors: dict[bytes, np.ndarray] = {}
         self._given: dict[int, np.ndarray | None] = {}
         self._open_gates: list[keras.Operation] = []
-        self._clips: list[keras.Operation] = []
 
     def meet(self, activation, labels, units):
         """Notes an activation, and which of its units some channels run through.
@@ -69,13 +68,6 @@ class Reading:
 
     def is_open_gate(self, operation):
         return any(operation is each for each in self._open_gates)
-
-    def note_clip(self, operation):
-        """Notes a bound that is of the same units as the one before it."""
-        self._clips.append(operation)
-
-    def is_clip(self, operation):
-        return any(operation is each for each in self._clips)
 
     def _register(self, activation):
         """Returns the index of an activation."""
