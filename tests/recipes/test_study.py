@@ -236,7 +236,7 @@ def test_results_of_another_version(finished, file, tmp_path):
     summary.write_text(json.dumps(old))
     status, _, err = recipe.run_here(f"run {file} --study-dir {path}")
     assert status == 1
-    assert f"`{summary.parent}` was made by keras_nladv 0.0.1, and this is" in err
+    assert f"`{summary.parent}` was made by keras_nladv 0.0.1, and only cells of 0.1.0 and" in err
     assert "Traceback" not in err
 
 

@@ -1,11 +1,11 @@
 """The table of all results of a study."""
 
 import json
+import sys
 from pathlib import Path
 
 import pandas as pd
 
-import keras_nladv
 from running.errors import RecipeError
 
 # What is compared: for each recipe, the entry of its summary, that of before linearization, by how
@@ -17,6 +17,9 @@ SCORES = {
 }
 # What pressure is to come to, of the options of a cell and of the rows of `compress.py`.
 TARGETS = ("target_path_length", "target_nonlinear_units", "budget")
+# The versions of the library whose cells come out alike, this one among them. One that trains in
+# another way stands here alone.
+ALIKE = ("0.1.0", "0.2.0")
 # What claims were judged by, a row for each epoch.
 EPOCHS = "epochs.csv"
 # The columns of what is kept of a study to go on with it elsewhere.
@@ -32,16 +35,17 @@ def finding(cell, directory):
     """The summary of a cell, `None` if it is not finished.
 
     Raises:
-        RecipeError: If another version of the library made it.
+        RecipeError: If a version of the library made it that trains in another way.
     """
     if not cell.finished(directory):
         return None
     summary = cell.summary(directory)
     version = summary.get("versions", {}).get("keras_nladv")
-    if version != keras_nladv.__version__:
+    if version not in ALIKE:
         raise RecipeError(
-            f"`{cell.directory(directory)}` was made by keras_nladv {version}, and this is "
-            f"{keras_nladv.__version__}. Take another --study-dir, or remove what is old."
+            f"`{cell.directory(directory)}` was made by keras_nladv {version}, and only cells of "
+            f"{' and '.join(ALIKE)} are comparable here. Take another --study-dir, or remove what "
+            "is old."
         )
     return summary
 
@@ -128,8 +132,8 @@ def known(file):
 
     Returns:
         Dict from ids of cells to their summaries, of which there is what the table keeps, and to
-        tables of their epochs, `None` where these are not there. Cells of other versions of the
-        library are left out. The backend is part of an id.
+        tables of their epochs, `None` where these are not there. Cells of versions of the library
+        that are not `ALIKE` are left out, and it is said. The backend is part of an id.
 
     Raises:
         RecipeError: If they are no such files.
@@ -139,12 +143,13 @@ def known(file):
     histories = {}
     if epochs.exists():
         histories = dict(iter(_read(epochs, "cell").groupby("cell")))
-    found = {}
+    found, others = {}, []
     for name, mine in frame.groupby("cell", sort=False):
         versions = dict(
             each.rsplit(" ", 1) for each in str(mine["versions"].iloc[0]).split(", ") if " " in each
         )
-        if versions.get("keras_nladv") != keras_nladv.__version__:
+        if versions.get("keras_nladv") not in ALIKE:
+            others.append(versions.get("keras_nladv"))
             continue
         results = [
             {key: value for key, value in row.items() if key in NUMBERS and pd.notna(value)}
@@ -153,6 +158,13 @@ def known(file):
         summary = {"rows": results, **results[0]} if "method" in results[0] else results[0]
         summary = {**summary, "versions": versions, "known": str(file)}
         found[str(name)] = summary, histories.get(name)
+    if others:
+        print(
+            f"--known {file}: {len(others)} cells are not taken, since keras_nladv "
+            f"{', '.join(sorted(map(str, set(others))))} made them, and only those of "
+            f"{' and '.join(ALIKE)} are comparable here.",
+            file=sys.stderr,
+        )
     return found
 
 

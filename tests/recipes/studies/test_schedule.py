@@ -1,6 +1,7 @@
 """In what order cells come, when there are enough seeds, and what is known from elsewhere."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,12 +12,13 @@ import keras_nladv
 from running.errors import RecipeError
 from studies.directory import results
 from studies.planning import schedule
-from studies.planning.definition import Experiment, Ladder, Seeds
+from studies.planning.definition import Experiment, Ladder, Seeds, find, parse, read_file
 from studies.planning.schedule import Clock, carry_out
 from studies.statistics.significance import holm, seeds_needed
 
 pytestmark = pytest.mark.once
 
+DOCS = Path(__file__).parents[3] / "docs"
 VARIANTS = {"early": {"start_epoch": 0}, "late": {"start_epoch": 1}}
 
 
@@ -140,7 +142,7 @@ def test_clock(tmp_path, monkeypatch):
     assert states == ["finished"] * 2 + ["not run"] * 6
 
 
-def test_known_cells(tmp_path):
+def test_known_cells(tmp_path, capsys):
     here, there = tmp_path / "here", tmp_path / "there"
     engine = MadeUp(there, lambda variant, seed: 50.0 + seed)
     cells = list(carry_out([experiment()], "jax", there, engine))
@@ -163,6 +165,23 @@ def test_known_cells(tmp_path):
     old["versions"] = "keras_nladv 0.0.1, keras 3"
     old.to_csv(there / "old.csv")
     assert results.known(there / "old.csv") == {}
+    assert "12 cells are not taken, since keras_nladv 0.0.1 made them" in capsys.readouterr().err
+
+
+def test_this_version_is_one_of_those_that_are_alike():
+    assert keras_nladv.__version__ == results.ALIKE[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "backend"),
+    [("evening", "tensorflow"), ("evening-card", "jax"), ("laptop", "tensorflow")],
+)
+def test_going_on_from_the_tables_of_the_pages(name, backend, tmp_path):
+    study = parse(read_file(find(name.removesuffix("-card"))), "")
+    known = results.known(DOCS / "studies" / name / "cells.csv")
+    engine = MadeUp(tmp_path, lambda variant, seed: 50.0 + seed)
+    cells = list(carry_out(study.experiments, backend, tmp_path, engine, known))
+    assert known.keys() <= {cell.id for cell in cells} - {cell.id for cell in engine.ran}
 
 
 def test_known_epochs(tmp_path):
