@@ -9,6 +9,7 @@ from keras_nladv.engines.engine import Engine
 from keras_nladv.engines.quiet import quiet
 from keras_nladv.engines.tensorflow_graph import tensorflow_graph
 from keras_nladv.engines.torch_module import torch_module
+from keras_nladv.engines.unrolled import unrolled
 
 # The largest difference from Keras that is taken for rounding, where weights are in int8.
 IN_INT8 = 0.1
@@ -89,8 +90,11 @@ def _from_tensorflow(model, specs, dynamic_range):
     """The content of a file, and what each input is called there."""
     import tensorflow as tf
 
+    # In loops it needs the number of samples.
+    is_free = any(spec.shape[0] is None for spec in specs)
     with quiet("tensorflow", "absl"):
-        function = tensorflow_graph(model, specs)
+        with unrolled(model, specs) if is_free else contextlib.nullcontext():
+            function = tensorflow_graph(model, specs)
         converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
         if dynamic_range:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]

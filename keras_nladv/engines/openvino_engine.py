@@ -7,6 +7,7 @@ from keras_nladv.engines.engine import Engine
 from keras_nladv.engines.quiet import quiet
 from keras_nladv.engines.tensorflow_graph import tensorflow_graph
 from keras_nladv.engines.torch_module import torch_module
+from keras_nladv.engines.unrolled import unrolled
 
 
 class OpenVINO(Engine):
@@ -70,7 +71,8 @@ def _core():
 def _from_tensorflow(model, specs):
     import openvino
 
-    graph = tensorflow_graph(model, specs)
+    with unrolled(model, specs):
+        graph = tensorflow_graph(model, specs)
     network = openvino.convert_model(graph.graph)
     # Inputs that nothing depends on have become outputs, too.
     outputs = [network.output(f"output_{i}:0") for i in range(len(graph.outputs))]

@@ -1,6 +1,7 @@
 import keras
 
 from keras_nladv._keras import private
+from keras_nladv.engines.unrolled import unrolled
 
 
 def torch_module(model, specs):
@@ -76,7 +77,7 @@ def torch_module(model, specs):
 
         def forward(self, *inputs):
             inputs = keras.tree.pack_sequence_as(structure, inputs)
-            with Known(), private.array_functions(split=split):
+            with Known(), private.array_functions(split=split), unrolled(model, specs):
                 return tuple(keras.tree.flatten(self.model(inputs, training=False)))
 
     # Two samples, where their number is free: what runs on one need not run on more.

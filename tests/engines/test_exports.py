@@ -272,6 +272,29 @@ def test_what_converters_do_not_know_or_take_for_sizes(quick_engine):
     assert model.layers[1].activity_regularizer is regularizer is not None
 
 
+@pytest.mark.parametrize("is_masked", [False, True])
+def test_recurrent_layers_on_any_number_of_samples(is_masked, quick_engine):
+    inputs = keras.Input((5, 3))
+    if is_masked:
+        x = layers.Masking()(inputs)
+        recurrent = [layers.SimpleRNN(4, return_sequences=True), layers.GRU(4, activation="relu")]
+    else:
+        x = inputs
+        cells = [layers.GRUCell(3), layers.LSTMCell(4)]
+        recurrent = [
+            *(layers.SimpleRNN(4), layers.RNN(cells, return_sequences=True)),
+            layers.Bidirectional(layers.SimpleRNN(2, activation="relu", return_sequences=True)),
+        ]
+    model = keras.Model(inputs, [layer(x) for layer in recurrent])
+    network = quick_engine(model, **fixed(quick_engine, batch_size=4))
+    x = np.random.default_rng(1).normal(size=(4, 5, 3)).astype("float32")
+    x[1, 3:] = x[2, 1:] = 0
+    for right, other in zip(model(x), network(x), strict=True):
+        right = keras.ops.convert_to_numpy(right)
+        np.testing.assert_allclose(other, right, rtol=0, atol=1e-5)
+    assert not recurrent[0].unroll
+
+
 def test_half_precision(quick_engine):
     policy = keras.DTypePolicy("mixed_bfloat16")
     model = keras.Sequential(
