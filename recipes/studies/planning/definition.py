@@ -128,7 +128,7 @@ class Experiment:
 
     name: str
     recipe: Literal["cifar", "compress", "translation"]
-    # Those of a lower rank are run first.
+    # So many seeds of those of rank 0 come before its first one.
     rank: Annotated[int, Field(ge=0, le=MOST)] = 0
     options: Options = dataclasses.field(default_factory=dict)
     grid: dict[Option, Annotated[list[Value], Field(min_length=1)]] = dataclasses.field(

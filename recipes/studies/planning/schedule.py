@@ -17,9 +17,9 @@ from studies.planning.pilot import Pilot
 
 @dataclasses.dataclass(order=True)
 class Turn:
-    """When a cell comes: by its rank, its seed, the first one first, and then as in the file."""
+    """When a cell comes: with its seed, the first one first, and then as in the file."""
 
-    rank: int
+    # The number of its seed, and of those that others have before the first one.
     seed: int
     number: int
     cell: Cell = dataclasses.field(compare=False)
@@ -37,8 +37,9 @@ def carry_out(
 ) -> Iterator[Cell]:
     """Has all cells run that are not finished.
 
-    The first seed of all experiments comes first, then the second, and so on: a study that is
-    broken off has something to say of each.
+    The first seed of all experiments of rank 0 comes first, then the second, and so on, and others
+    beside them from the seed on that is their rank: a study that is broken off has something to say
+    of each.
 
     Args:
         experiments: Those whose cells they are.
@@ -67,7 +68,8 @@ def carry_out(
                 seed = seeds.setdefault(seed, len(seeds))
             curve = FilledCurve(cell, experiment.fill) if experiment.fill else None
             cell = curve.next() if curve else cell
-            heapq.heappush(queue, Turn(experiment.rank, seed, next(numbers), cell, curve, pilot))
+            turn = Turn(experiment.rank + seed, next(numbers), cell, curve, pilot)
+            heapq.heappush(queue, turn)
 
     for experiment in experiments:
         pilot = Pilot(experiment, backend) if experiment.seeds else None

@@ -78,14 +78,14 @@ def test_seeds_needed():
 def test_the_first_seed_of_all_comes_first(tmp_path):
     one = experiment("one", seeds=None, options={"width": 0.5}, grid={"seed": [7, 3]})
     two, last = experiment("two"), experiment("last", options={"width": 2.0}, rank=0)
-    later = experiment("later", options={"width": 3.0}, rank=1)
+    later = experiment("later", options={"width": 3.0}, rank=2)
     engine = MadeUp(tmp_path, lambda variant, seed: 50.0)
     cells = list(carry_out([later, one, two, last], "jax", tmp_path, engine))
     order = [(cell.experiment, cell.options["seed"]) for cell in cells]
     # Gaps are the same with each seed: the fewest are enough.
     assert list(dict.fromkeys(order)) == [
         *(("one", 7), ("two", 0), ("last", 0), ("one", 3), ("two", 1), ("last", 1)),
-        *(("two", 2), ("last", 2), ("later", 0), ("later", 1), ("later", 2)),
+        *(("later", 0), ("two", 2), ("last", 2), ("later", 1), ("later", 2)),
     ]
     # What is on disk says the same, and nothing is run again.
     again = MadeUp(tmp_path, None)
@@ -182,6 +182,37 @@ def test_going_on_from_the_tables_of_the_pages(name, backend, tmp_path):
     engine = MadeUp(tmp_path, lambda variant, seed: 50.0 + seed)
     cells = list(carry_out(study.experiments, backend, tmp_path, engine, known))
     assert known.keys() <= {cell.id for cell in cells} - {cell.id for cell in engine.ran}
+
+
+def test_three_hours_of_evening_come_to_all_claims(tmp_path):
+    """On two cores, with what its cells took."""
+    study = parse(read_file(find("evening")), "")
+    known = results.known(DOCS / "studies" / "evening" / "cells.csv")
+    minutes = 0.0
+
+    class Again(MadeUp):
+        def next(self):
+            nonlocal minutes
+            if self.cell.id in known:
+                self.free = True
+                self.ran.append(self.cell)
+                self.cell.take_over(self.directory, *known[self.cell.id])
+            else:
+                super().next()
+            minutes += self.cell.summary(self.directory)["seconds"] / 60
+            return self.cell.id
+
+    engine = Again(tmp_path, lambda variant, seed: 50.0 + seed, seconds=300.0)
+    list(
+        carry_out(study.experiments, "tensorflow", tmp_path, engine, None, lambda _: minutes < 360)
+    )
+    assert {cell.id for cell in engine.ran} < known.keys()
+    for claim in study.claims:
+        seeds = [
+            {cell.options["seed"] for cell in engine.ran if cell.experiment == name}
+            for name in claim["experiments"]
+        ]
+        assert max(map(len, seeds)) >= 2, claim["claim"]
 
 
 def test_known_epochs(tmp_path):
