@@ -13,6 +13,7 @@ from typing import Any
 
 import keras
 
+from keras_nladv._common.temporarily import temporarily
 from keras_nladv.layers.sparse_prelu import SparsePReLU
 
 # The versions of Keras that all of it was found in.
@@ -359,11 +360,8 @@ def _noted_gradients(effects):
             effects.append("has gradients of its own")
         return original(function, *args, **kwargs)
 
-    kind.__call__ = noting
-    try:
+    with temporarily([kind], __call__=noting):
         yield
-    finally:
-        kind.__call__ = original
 
 
 OPERATORS = (
@@ -410,34 +408,21 @@ def deferred_operators():
         keras.KerasTensor.__getitem__ = get_item
 
 
-@contextmanager
 def dense_tensors():
     """Lets all symbolic tensors be dense.
 
     What Keras multiplies with a number is sparse to it otherwise, which most calls on TensorFlow
     cannot do with.
     """
-    sparse = keras.KerasTensor.sparse
-    keras.KerasTensor.sparse = property(lambda self: False)
-    try:
-        yield
-    finally:
-        keras.KerasTensor.sparse = sparse
+    return temporarily([keras.KerasTensor], sparse=property(lambda self: False))
 
 
-@contextmanager
 def array_functions(**others):
     """Lets the backend compute functions of arrays, by their names, with others. Each is given the
     backend's own and the arguments."""
     functions = read(keras, "array functions")
-    own = {name: getattr(functions, name) for name in others}
-    for name, other in others.items():
-        setattr(functions, name, partial(other, own[name]))
-    try:
-        yield
-    finally:
-        for name, function in own.items():
-            setattr(functions, name, function)
+    given = {name: partial(other, getattr(functions, name)) for name, other in others.items()}
+    return temporarily([functions], **given)
 
 
 @contextmanager

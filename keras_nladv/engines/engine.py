@@ -1,4 +1,3 @@
-import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -13,6 +12,7 @@ import numpy as np
 
 from keras_nladv._common.arguments import flag, integer
 from keras_nladv._common.random_inputs import random_inputs
+from keras_nladv._common.temporarily import temporarily
 from keras_nladv._keras import private
 from keras_nladv.graph.require_graph import require_graph
 from keras_nladv.tangent.differentiation import full_precision
@@ -278,21 +278,11 @@ class Engine:
         return ""
 
 
-@contextlib.contextmanager
 def _without_activity_regularizers(model):
     """Their losses are no outputs, and by these Torch takes the number of samples for fixed."""
-    found = [
-        (layer, layer.activity_regularizer)
-        for layer in private.sublayers(model)
-        if layer.activity_regularizer is not None
-    ]
-    for layer, _ in found:
-        layer.activity_regularizer = None
-    try:
-        yield
-    finally:
-        for layer, regularizer in found:
-            layer.activity_regularizer = regularizer
+    layers = private.sublayers(model)
+    found = [layer for layer in layers if layer.activity_regularizer is not None]
+    return temporarily(found, activity_regularizer=None)
 
 
 def _computes_in_half(model):

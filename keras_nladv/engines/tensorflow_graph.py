@@ -3,6 +3,7 @@ import contextlib
 import keras
 import numpy as np
 
+from keras_nladv._common.temporarily import temporarily
 from keras_nladv._keras import private
 
 
@@ -42,7 +43,7 @@ def _known_to_converters():
     other ways."""
     import tensorflow as tf
 
-    bias_add, function = tf.nn.bias_add, tf.function
+    bias_add = tf.nn.bias_add
 
     def bias_or_sum(value, bias, data_format=None, name=None):
         # Along the second of three axes, as of tensors of shape (1, n, 1).
@@ -66,10 +67,10 @@ def _known_to_converters():
                 x = tf.concat(parts[::-1], along)
         return x
 
-    tf.nn.bias_add, tf.function = bias_or_sum, inlined
-    try:
+    with (
+        temporarily([tf.nn], bias_add=bias_or_sum),
+        temporarily([tf], function=inlined),
         # `argmax` asks for signs to tell -0 from 0.
-        with private.array_functions(roll=roll, signbit=lambda own, x: x < 0):
-            yield
-    finally:
-        tf.nn.bias_add, tf.function = bias_add, function
+        private.array_functions(roll=roll, signbit=lambda own, x: x < 0),
+    ):
+        yield

@@ -2,10 +2,10 @@ import contextlib
 
 import keras
 
+from keras_nladv._common.temporarily import temporarily
 from keras_nladv._keras import private
 
 
-@contextlib.contextmanager
 def unrolled(model, specs):
     """Lets recurrent layers compute step by step, where the number of steps is known.
 
@@ -17,24 +17,14 @@ def unrolled(model, specs):
         model: A model with a graph.
         specs: List of `KerasTensor`s, what its inputs are.
     """
+    if any(None in spec.shape[1:] for spec in specs):
+        return contextlib.nullcontext()
     layers = private.sublayers(model)
-    is_known = not any(None in spec.shape[1:] for spec in specs)
     # On Torch, Keras takes no step backwards along a mask.
     has_masks = keras.backend.backend() == "torch" and any(
         isinstance(layer, keras.layers.Masking) or getattr(layer, "mask_zero", False)
         for layer in layers
     )
-    found = [
-        layer
-        for layer in layers
-        if isinstance(layer, keras.layers.RNN)
-        and is_known
-        and not (layer.unroll or (layer.go_backwards and has_masks))
-    ]
-    for layer in found:
-        layer.unroll = True
-    try:
-        yield
-    finally:
-        for layer in found:
-            layer.unroll = False
+    recurrent = [layer for layer in layers if isinstance(layer, keras.layers.RNN)]
+    found = [layer for layer in recurrent if not (layer.go_backwards and has_masks)]
+    return temporarily(found, unroll=True)

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_nladv._common.temporarily import temporarily
+
 
 # What every backend has here, for functions of a list of tensors, the primals:
 #
@@ -166,21 +168,13 @@ elif keras.backend.backend() == "torch":
             not all(torch.equal(state, each.get_state()) for state, each in zip(states, generators))
         )
 
-    @contextlib.contextmanager
     def full_precision():
         cudnn = torch.backends.cudnn
         # Before 2.9 there is no `conv`, and what is asked for here has another name.
         parts = (
             [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn] if hasattr(cudnn, "conv") else []
         )
-        before = [part.fp32_precision for part in parts]
-        for part in parts:
-            part.fp32_precision = "ieee"
-        try:
-            yield
-        finally:
-            for part, precision in zip(parts, before, strict=True):
-                part.fp32_precision = precision
+        return temporarily(parts, fp32_precision="ieee")
 
     def unconnected(function, primals):
         primals = [primal.detach().requires_grad_() for primal in primals]
